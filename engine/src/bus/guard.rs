@@ -1,0 +1,345 @@
+//! Reading pages: guards of one, views of several, digests of all.
+
+use std::ops::Deref;
+
+use super::Bus;
+use crate::digest::{Digest, StateDigester};
+use crate::graph::StaleReason;
+use crate::lsn::Lsn;
+use crate::page::PageId;
+use crate::state::State;
+use crate::state::content::SharedLock;
+use crate::state::stripes::{Held, StripeSet};
+use crate::state::table::{PageFault, Slot};
+
+/// Why a page cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// No page ever had this id.
+    #[error("page {page} does not exist")]
+    UnknownPage {
+        /// The id that was given.
+        page: PageId,
+    },
+    /// The page was freed, or transferred to a new id.
+    #[error("page {page} was freed or transferred; the id is stale")]
+    StalePage {
+        /// The id that was given.
+        page: PageId,
+    },
+    /// A transform failed, so the page has no bytes that mean anything.
+    #[error("page {page} is stale since the transform of page {origin} failed: {reason}")]
+    StaleDerived {
+        /// The page that was to be read.
+        page: PageId,
+        /// The page whose transform failed.
+        origin: PageId,
+        /// Why.
+        reason: StaleReason,
+    },
+    /// A deferred wave has to run before the page can be read, and this thread holds a guard that it may have to wait for.
+    #[error(
+        "page {page} awaits a wave, but this thread holds {guards} guards; call propagate before taking them"
+    )]
+    GuardHeld {
+        /// The page that was to be read.
+        page: PageId,
+        /// How many guards there are.
+        guards: usize,
+    },
+}
+
+impl ReadError {
+    /// A stable name for the kind of error, for scenarios and scripts.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::UnknownPage { .. } => "page.unknown",
+            Self::StalePage { .. } => "page.stale",
+            Self::StaleDerived { .. } => "derived.stale",
+            Self::GuardHeld { .. } => "guard.held",
+        }
+    }
+}
+
+/// The bytes of a page, where they are: nothing is copied. Commits to the page wait until it is dropped.
+#[derive(Debug)]
+pub struct ReadGuard<'a> {
+    bytes: &'a [u8],
+    lsn: Lsn,
+    epoch: u64,
+    _held: Held,
+    _lock: SharedLock<'a>,
+}
+
+impl ReadGuard<'_> {
+    /// LSN of the last transaction that wrote to the page; zero for none. Of a derived page it says nothing.
+    #[must_use]
+    pub const fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    /// How many transactions have written to the page; for a derived page, how many waves of this process changed it.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}
+
+impl Deref for ReadGuard<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+/// The bytes of several pages as of one moment: no commit is in it in part.
+#[derive(Debug)]
+pub struct View<'a> {
+    pages: Vec<(PageId, &'a [u8])>,
+    lsn: Lsn,
+    _held: Held,
+    _locks: Vec<SharedLock<'a>>,
+}
+
+impl View<'_> {
+    /// The bytes of a page of the view.
+    #[must_use]
+    pub fn page(&self, page: PageId) -> Option<&[u8]> {
+        self.pages
+            .iter()
+            .find_map(|(id, bytes)| (*id == page).then_some(*bytes))
+    }
+
+    /// All pages, in the order in which they were asked for.
+    pub fn pages(&self) -> impl Iterator<Item = (PageId, &[u8])> {
+        self.pages.iter().copied()
+    }
+
+    /// The highest LSN among the transactions that wrote to these pages.
+    #[must_use]
+    pub const fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+}
+
+impl Bus {
+    /// The bytes of `page`, as the last commit left them. Of a derived page, recomputed if need be.
+    ///
+    /// Waits for commits to the page that are under way. As long as the guard lives, commits to the page, and to the few that share its
+    /// lock, wait; a commit on the same thread is refused.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read(&self, page: PageId) -> Result<ReadGuard<'_>, ReadError> {
+        self.state().read(page)
+    }
+
+    /// The bytes of all `pages`, as of one moment.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; it names the first page that cannot be read.
+    pub fn view(&self, pages: &[PageId]) -> Result<View<'_>, ReadError> {
+        self.state().view(pages)
+    }
+
+    /// The digest of all pages, as of one moment. Reads every byte, and commits wait meanwhile.
+    ///
+    /// # Errors
+    /// [`ReadError::GuardHeld`] when a wave is pending and this thread holds a guard.
+    pub fn digest(&self) -> Result<Digest, ReadError> {
+        self.state().digest()
+    }
+}
+
+impl State {
+    pub(crate) fn read(&self, page: PageId) -> Result<ReadGuard<'_>, ReadError> {
+        loop {
+            let (slot, lock) = self.lock_shared(page).ok_or_else(|| self.missing(page))?;
+            if slot.is_derived() {
+                if !lock.pending.is_empty() {
+                    drop(lock);
+                    self.catch_up(page)?;
+                    continue;
+                }
+                self.check_fresh(page, &lock)?;
+            }
+            return Ok(ReadGuard {
+                // SAFETY: the lock of the stripe goes with the bytes.
+                bytes: unsafe { self.bytes(slot) },
+                lsn: Lsn(slot.lsn()),
+                epoch: slot.epoch(),
+                _held: self.count_guard(),
+                _lock: lock,
+            });
+        }
+    }
+
+    pub(crate) fn view(&self, pages: &[PageId]) -> Result<View<'_>, ReadError> {
+        'again: loop {
+            let mut stripes = StripeSet::default();
+            for page in pages {
+                let slot = self.table.live(*page).ok_or_else(|| self.missing(*page))?;
+                stripes.insert(slot.stripe());
+            }
+            // Whoever holds the first of these locks must not queue behind a writer for the next.
+            let held = self.count_guard();
+            let guards = super::super::state::stripes::held(self.stripes.owner());
+            let mut locks = Vec::new();
+            for (position, stripe) in stripes.iter().enumerate() {
+                let recursively = position > 0 || guards > 1;
+                locks.extend(self.stripes.shared(stripe, recursively));
+            }
+            let mut found = Vec::with_capacity(pages.len());
+            let mut lsn = 0;
+            for page in pages {
+                let slot = self.table.live(*page).ok_or_else(|| self.missing(*page))?;
+                let position = stripes.iter().position(|stripe| stripe == slot.stripe());
+                let Some(lock) = position.and_then(|position| locks.get(position)) else {
+                    // The page moved to another stripe before its lock was taken.
+                    continue 'again;
+                };
+                if slot.is_derived() {
+                    if !lock.pending.is_empty() {
+                        drop((locks, held));
+                        self.catch_up(*page)?;
+                        continue 'again;
+                    }
+                    self.check_fresh(*page, lock)?;
+                }
+                lsn = lsn.max(slot.lsn());
+                // SAFETY: the lock of the stripe goes with the bytes.
+                found.push((*page, unsafe { self.bytes(slot) }));
+            }
+            return Ok(View {
+                pages: found,
+                lsn: Lsn(lsn),
+                _held: held,
+                _locks: locks,
+            });
+        }
+    }
+
+    pub(crate) fn digest(&self) -> Result<Digest, ReadError> {
+        loop {
+            let guards = crate::state::stripes::held(self.stripes.owner());
+            let structure = if guards > 0 {
+                self.structure.read_recursive()
+            } else {
+                self.structure.read()
+            };
+            let locks: Vec<_> = StripeSet::ALL
+                .iter()
+                .filter_map(|stripe| self.stripes.shared(stripe, true))
+                .collect();
+            if locks.iter().any(|lock| !lock.pending.is_empty()) {
+                drop((locks, structure));
+                if guards > 0 {
+                    return Err(ReadError::GuardHeld {
+                        page: PageId::new(0, 0),
+                        guards,
+                    });
+                }
+                self.run_all_pending();
+                continue;
+            }
+            let mut digester = StateDigester::new();
+            for index in 0..structure.used {
+                let Some(slot) = self.table.slot(index).filter(|slot| slot.is_live()) else {
+                    continue;
+                };
+                let page = PageId::new(index, slot.generation());
+                let is_stale = slot.is_derived()
+                    && locks.get(slot.stripe() as usize).is_some_and(|lock| {
+                        self.stale_reason(&structure.graph, page, lock).is_some()
+                    });
+                // SAFETY: all stripes are locked.
+                let bytes = unsafe { self.bytes(slot) };
+                digester.page(
+                    page,
+                    slot.len_bytes(),
+                    (!is_stale).then(|| Digest::of(bytes)),
+                );
+            }
+            return Ok(digester.finish());
+        }
+    }
+
+    /// Runs the deferred wave that `page` waits for.
+    fn catch_up(&self, page: PageId) -> Result<(), ReadError> {
+        let guards = crate::state::stripes::held(self.stripes.owner());
+        if guards > 0 {
+            return Err(ReadError::GuardHeld { page, guards });
+        }
+        loop {
+            let structure = self.structure.read();
+            let Some(slot) = self.table.live(page) else {
+                return Ok(());
+            };
+            let mut stripe = StripeSet::default();
+            stripe.insert(slot.stripe());
+            match self.stripes.try_exclusive(stripe) {
+                Ok(mut locked) => {
+                    self.run_pending(&structure.graph, &mut locked);
+                    return Ok(());
+                }
+                Err(busy) => {
+                    drop(structure);
+                    self.stripes.wait_for(busy);
+                }
+            }
+        }
+    }
+
+    /// Runs all deferred waves, one stripe at a time. The thread holds no guard.
+    pub(crate) fn run_all_pending(&self) {
+        for number in StripeSet::ALL.iter() {
+            let mut stripe = StripeSet::default();
+            stripe.insert(number);
+            loop {
+                let structure = self.structure.read();
+                match self.stripes.try_exclusive(stripe) {
+                    Ok(mut locked) => {
+                        self.run_pending(&structure.graph, &mut locked);
+                        break;
+                    }
+                    Err(busy) => {
+                        drop(structure);
+                        self.stripes.wait_for(busy);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_fresh(&self, page: PageId, lock: &SharedLock<'_>) -> Result<(), ReadError> {
+        if lock.stale.is_empty() {
+            return Ok(());
+        }
+        // The graph does not change while a stripe is locked, but for pages of other stripes; a reader that
+        // holds a lock must not queue for this one.
+        let structure = self.structure.read_recursive();
+        match self.stale_reason(&structure.graph, page, lock) {
+            None => Ok(()),
+            Some((origin, reason)) => Err(ReadError::StaleDerived {
+                page,
+                origin,
+                reason,
+            }),
+        }
+    }
+
+    fn missing(&self, page: PageId) -> ReadError {
+        match self.table.explain(page) {
+            PageFault::Stale => ReadError::StalePage { page },
+            PageFault::Unknown => ReadError::UnknownPage { page },
+        }
+    }
+
+    /// The slot of a live page.
+    pub(crate) fn find(&self, page: PageId) -> Result<&Slot, ReadError> {
+        self.table.live(page).ok_or_else(|| self.missing(page))
+    }
+}

@@ -1,0 +1,87 @@
+//! The one place that knows how structured values become bytes.
+//!
+//! `bincode` is no longer maintained, so nothing else in the crate may name it beyond deriving its
+//! traits: should it have to go, this module and the golden files are what a successor must satisfy.
+//! Layout: little endian, fixed-width integers, lengths as `u64`, enum variants as `u32`.
+
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+
+/// No encoded value is larger than this. A corrupt length can so never make us allocate more.
+pub(crate) const MAX_ENCODED_BYTES: usize = 1 << 30;
+
+type Config = Configuration<LittleEndian, Fixint, Limit<MAX_ENCODED_BYTES>>;
+
+const CONFIG: Config = bincode::config::standard()
+    .with_little_endian()
+    .with_fixed_int_encoding()
+    .with_limit::<MAX_ENCODED_BYTES>();
+
+/// Why bytes are not a value.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// The value is not representable, or larger than 1 GiB encoded.
+    #[error("cannot encode: {0}")]
+    Encode(String),
+    /// The bytes are not an encoding of the expected type.
+    #[error("cannot decode: {0}")]
+    Decode(String),
+    /// The value ended before the bytes did.
+    #[error("{0} bytes follow the encoded value")]
+    TrailingBytes(usize),
+}
+
+/// Appends the encoding of `value` to `out`.
+pub(crate) fn encode_into(
+    value: &impl bincode::Encode,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    let bytes = bincode::encode_to_vec(value, CONFIG)
+        .map_err(|error| CodecError::Encode(error.to_string()))?;
+    out.extend_from_slice(&bytes);
+    Ok(())
+}
+
+/// Decodes a value that must use up all of `bytes`.
+pub(crate) fn decode<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (value, consumed) = bincode::decode_from_slice::<T, Config>(bytes, CONFIG)
+        .map_err(|error| CodecError::Decode(error.to_string()))?;
+    match bytes.len() - consumed {
+        0 => Ok(value),
+        // bincode itself accepts them.
+        trailing => Err(CodecError::TrailingBytes(trailing)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_trailing_bytes_and_length_bombs() {
+        let mut bytes = Vec::new();
+        encode_into(&vec![1u8, 2, 3], &mut bytes).unwrap();
+        assert_eq!(decode::<Vec<u8>>(&bytes).unwrap(), [1, 2, 3]);
+        bytes.push(0);
+        assert!(matches!(
+            decode::<Vec<u8>>(&bytes),
+            Err(CodecError::TrailingBytes(1))
+        ));
+        assert!(matches!(
+            decode::<Vec<u64>>(&[0xff; 8]),
+            Err(CodecError::Decode(_))
+        ));
+    }
+
+    #[test]
+    fn layout_is_pinned() {
+        let mut bytes = Vec::new();
+        encode_into(&(0x0102_0304_u32, Some(7u64), "ab".to_owned()), &mut bytes).unwrap();
+        let expected: &[u8] = &[
+            4, 3, 2, 1, // u32, little endian
+            1, 7, 0, 0, 0, 0, 0, 0, 0, // Some(7u64)
+            2, 0, 0, 0, 0, 0, 0, 0, b'a', b'b', // length as u64, then the bytes
+        ];
+        assert_eq!(bytes, expected);
+    }
+}

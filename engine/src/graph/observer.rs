@@ -1,0 +1,78 @@
+//! What a wave needs from its caller and tells it: memory, reports and a summary.
+
+use std::ops::Range;
+
+use super::{dag::Node, stale::StaleReason};
+use crate::page::PageIndex;
+
+/// The memory that pages lie in.
+///
+/// # Safety
+/// For every range that lies in the memory, both methods return exactly the bytes there, at the
+/// same address each time, and disjoint ranges never alias. Neither looks at other bytes.
+pub unsafe trait PageBytes: Sync {
+    /// The bytes from `offset` on.
+    ///
+    /// # Safety
+    /// The range lies in the memory, and nothing writes to it while the result is in use.
+    unsafe fn bytes(&self, offset: u64, len: usize) -> &[u8];
+
+    /// The bytes from `offset` on, to be written.
+    ///
+    /// # Safety
+    /// The range lies in the memory, and nothing else accesses it while the result is in use.
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "exclusion is the caller's, by locks and by levels"
+    )]
+    unsafe fn bytes_mut(&self, offset: u64, len: usize) -> &mut [u8];
+}
+
+/// Told what a wave does, in an order that is the same for any number of threads.
+pub trait WaveObserver {
+    /// Bytes of a derived page changed. At most once a page and wave; `ranges` are ascending, apart
+    /// and as narrow as the comparison with the old bytes allows.
+    fn changed(&mut self, node: Node, page: PageIndex, ranges: &[Range<u64>]);
+
+    /// The transform of a page failed; the page keeps its bytes and is stale.
+    fn failed(&mut self, node: Node, page: PageIndex, reason: &StaleReason) {
+        let _ = (node, page, reason);
+    }
+
+    /// A page became stale, or stays so for a new cause: it depends on `origin`, which failed.
+    fn staled(&mut self, node: Node, page: PageIndex, origin: Node) {
+        let _ = (node, page, origin);
+    }
+
+    /// A page that was stale was computed.
+    fn restored(&mut self, node: Node, page: PageIndex) {
+        let _ = (node, page);
+    }
+}
+
+/// For callers that need the summary alone.
+impl WaveObserver for () {
+    fn changed(&mut self, _node: Node, _page: PageIndex, _ranges: &[Range<u64>]) {}
+}
+
+/// What a wave did, in pages unless the name says otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct WaveSummary {
+    /// Computed, with whatever result: `changed + cut_off + failed`.
+    pub recomputed: u64,
+    /// Computed to other bytes than before.
+    pub changed: u64,
+    /// Computed to the same bytes, so that the wave ended there.
+    pub cut_off: u64,
+    /// Whose transform failed.
+    pub failed: u64,
+    /// Reached and not computed, because a parent is stale.
+    pub held_stale: u64,
+    /// Stale before and computed now.
+    pub restored: u64,
+    /// Bytes that transforms computed without an error, changed or not.
+    pub computed_bytes: u64,
+    /// Levels that had a page to compute.
+    pub levels: u64,
+}

@@ -1,0 +1,17 @@
+//! The log: the only durable truth.
+//!
+//! `format` says what the bytes are, `record` what a transaction's operations are, `segment` which file they are in,
+//! `writer` appends and makes durable, `reader` finds and checks records, `tail` tells the torn end of
+//! a crash from damage.
+//!
+//! Invariant: nothing here knows what a page is beyond its id; the log moves bytes and order.
+
+pub(crate) mod format;
+pub(crate) mod reader;
+pub(crate) mod record;
+pub(crate) mod segment;
+pub(crate) mod tail;
+pub(crate) mod writer;
+
+pub use record::TransformId;
+pub use writer::{Durability, LogStatistics, Poison};

@@ -1,0 +1,474 @@
+//! Finds the segments of a log and reads its records, checked, in order.
+
+use std::io;
+use std::ops::Range;
+
+use super::format::{
+    FORMAT_VERSION, Identity, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader, RecordKind,
+    SEGMENT_HEADER_BYTES, Seed, SegmentHeader, SegmentHeaderError, align_up,
+};
+use super::record::Record;
+use super::segment::{parse_segment_name, segment_name};
+use super::tail::{self, Tail};
+use crate::checksum::crc32c;
+use crate::lsn::Lsn;
+use crate::storage::{Storage, StorageFile};
+
+/// How much is read at once; a record that is longer is read whole.
+const WINDOW_BYTES: u64 = 1 << 20;
+
+/// Why a log cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// The operating system refused.
+    #[error("cannot read {file}: {source}")]
+    Io {
+        /// Name of the file or the directory.
+        file: String,
+        /// The operating system's error.
+        source: io::Error,
+    },
+    /// A file has the name of a segment and is none, or belongs to another log.
+    #[error("{file} is not a segment of this log ({why}); move it away")]
+    Foreign {
+        /// Name of the file.
+        file: String,
+        /// What gave it away.
+        why: String,
+    },
+    /// The log was written by a newer version.
+    #[error(
+        "{file} has log format version {version}, this build reads up to {FORMAT_VERSION}; use a newer build"
+    )]
+    Newer {
+        /// Name of the file.
+        file: String,
+        /// Its version.
+        version: u32,
+    },
+    /// A segment between two others is not there.
+    #[error("segment {file} is missing; restore it from a copy, or salvage what the others hold")]
+    Missing {
+        /// Name of the file.
+        file: String,
+    },
+    /// A record that is known to have been durable is not intact.
+    #[error(
+        "{file} is damaged at offset {offset}: LSN {lsn} is not intact, although {evidence} shows that LSN {known_durable} \
+         was durable; restore the file from a copy, or salvage what can be proven good"
+    )]
+    Damaged {
+        /// Name of the file.
+        file: String,
+        /// Byte offset of the record.
+        offset: u64,
+        /// LSN that should stand there.
+        lsn: Lsn,
+        /// What is known to have been durable.
+        known_durable: Lsn,
+        /// What says so.
+        evidence: String,
+    },
+}
+
+/// A segment file with a good header.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentFile {
+    pub name: String,
+    pub header: SegmentHeader,
+    pub len_bytes: u64,
+}
+
+/// The segments of a log, oldest first, without gaps.
+#[derive(Clone, Debug)]
+pub(crate) struct LogMap {
+    pub identity: Identity,
+    pub segments: Vec<SegmentFile>,
+    /// A newest file whose header never got to the disk, with what it was found to be.
+    pub unborn: Option<String>,
+}
+
+/// Looks at the directory. `None`: there is no log (a first file whose header never arrived counts as none).
+pub(crate) fn discover(storage: &dyn Storage) -> Result<Option<LogMap>, LogError> {
+    let names = storage.list().map_err(|source| LogError::Io {
+        file: storage.describe(),
+        source,
+    })?;
+    let mut sequences: Vec<u64> = names
+        .iter()
+        .filter_map(|name| parse_segment_name(name))
+        .collect();
+    sequences.sort_unstable();
+    let Some(&newest) = sequences.last() else {
+        return Ok(None);
+    };
+    let mut segments: Vec<SegmentFile> = Vec::with_capacity(sequences.len());
+    let mut unborn = None;
+    for &sequence in &sequences {
+        if let Some(previous) = segments.last()
+            && previous.header.sequence + 1 != sequence
+        {
+            return Err(LogError::Missing {
+                file: segment_name(previous.header.sequence + 1),
+            });
+        }
+        match inspect(storage, sequence)? {
+            Inspected::Good(segment) => {
+                check_kinship(&segments, &segment)?;
+                segments.push(segment);
+            }
+            Inspected::Bad(error @ SegmentHeaderError::Newer(version)) => {
+                let _ = error;
+                return Err(LogError::Newer {
+                    file: segment_name(sequence),
+                    version,
+                });
+            }
+            Inspected::Bad(error) if sequence != newest || segments.is_empty() => {
+                return Err(LogError::Foreign {
+                    file: segment_name(sequence),
+                    why: error.to_string(),
+                });
+            }
+            Inspected::Bad(_) | Inspected::Blank => unborn = Some(segment_name(sequence)),
+        }
+    }
+    Ok(segments
+        .first()
+        .map(|first| first.header.identity)
+        .map(|identity| LogMap {
+            identity,
+            segments,
+            unborn,
+        }))
+}
+
+enum Inspected {
+    Good(SegmentFile),
+    Bad(SegmentHeaderError),
+    /// Too short for a header, or zeros where it should be.
+    Blank,
+}
+
+fn inspect(storage: &dyn Storage, sequence: u64) -> Result<Inspected, LogError> {
+    let name = segment_name(sequence);
+    let failed = |source| LogError::Io {
+        file: name.clone(),
+        source,
+    };
+    let file = storage.open(&name, false).map_err(failed)?;
+    let len_bytes = file.len_bytes().map_err(failed)?;
+    let mut header =
+        vec![0; usize::try_from(len_bytes.min(SEGMENT_HEADER_BYTES)).unwrap_or_default()];
+    file.read_exact_at(&mut header, 0).map_err(failed)?;
+    if header.iter().all(|byte| *byte == 0) {
+        return Ok(Inspected::Blank);
+    }
+    Ok(match SegmentHeader::decode(&header) {
+        Ok(header) => Inspected::Good(SegmentFile {
+            name,
+            header,
+            len_bytes,
+        }),
+        Err(error) => Inspected::Bad(error),
+    })
+}
+
+fn check_kinship(segments: &[SegmentFile], segment: &SegmentFile) -> Result<(), LogError> {
+    let foreign = |why: &str| {
+        Err(LogError::Foreign {
+            file: segment.name.clone(),
+            why: why.to_owned(),
+        })
+    };
+    if parse_segment_name(&segment.name) != Some(segment.header.sequence) {
+        return foreign("its header has another sequence number");
+    }
+    if let Some(previous) = segments.last() {
+        if previous.header.identity != segment.header.identity {
+            return foreign("its header has another identity");
+        }
+        if segment.header.first_lsn < previous.header.first_lsn {
+            return foreign("its first LSN is below that of the segment before");
+        }
+    }
+    Ok(())
+}
+
+/// Where a record stands in its batch.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    lsn: Lsn,
+    start: usize,
+    end: usize,
+    ops_bytes: u32,
+    run_count: u32,
+}
+
+/// Checked records, with the buffer that they stand in.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    buffer: Vec<u8>,
+    places: Vec<Place>,
+}
+
+impl Batch {
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The records at `range`, in order.
+    pub(crate) fn records(&self, range: Range<usize>) -> impl Iterator<Item = Record<'_>> {
+        self.places
+            .get(range)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|place| {
+                let body = self
+                    .buffer
+                    .get(place.start + RECORD_HEADER_BYTES..place.end)?;
+                let stream_start = align_up(u64::from(place.ops_bytes), RECORD_ALIGN_BYTES);
+                let (ops, stream) = body.split_at_checked(usize::try_from(stream_start).ok()?)?;
+                Some(Record {
+                    lsn: place.lsn,
+                    ops: ops.get(..place.ops_bytes as usize)?,
+                    run_count: place.run_count,
+                    stream,
+                })
+            })
+    }
+}
+
+/// Reads a log from front to back.
+pub(crate) struct Scanner<'a> {
+    storage: &'a dyn Storage,
+    map: &'a LogMap,
+    /// What else is known to have been durable, besides what the log says itself.
+    known_durable: Lsn,
+    segment: usize,
+    open: Option<(Box<dyn StorageFile>, Seed)>,
+    position: u64,
+    expected: Lsn,
+    spare: Batch,
+}
+
+/// What reading on came to.
+pub(crate) enum Scanned {
+    /// More records.
+    Batch(Batch),
+    /// The end of what is good.
+    End(Tail),
+}
+
+impl<'a> Scanner<'a> {
+    /// A scanner that starts with the first record of the segment that holds `from`.
+    /// Records before `from` are delivered too: they are cheap to pass over.
+    pub(crate) fn new(
+        storage: &'a dyn Storage,
+        map: &'a LogMap,
+        from: Lsn,
+        known_durable: Lsn,
+    ) -> Self {
+        let segment = map
+            .segments
+            .partition_point(|segment| segment.header.first_lsn <= from)
+            .saturating_sub(1);
+        Self {
+            storage,
+            map,
+            known_durable,
+            segment,
+            open: None,
+            position: SEGMENT_HEADER_BYTES,
+            expected: map
+                .segments
+                .get(segment)
+                .map_or(Lsn(1), |segment| segment.header.first_lsn),
+            spare: Batch::default(),
+        }
+    }
+
+    /// Gives a batch back, so that its buffer is used again.
+    pub(crate) fn recycle(&mut self, batch: Batch) {
+        self.spare = batch;
+    }
+
+    /// Bytes of segments before the current position, and in all.
+    pub(crate) fn progress_bytes(&self) -> (u64, u64) {
+        let total = self
+            .map
+            .segments
+            .iter()
+            .map(|segment| segment.len_bytes)
+            .sum();
+        let done: u64 = self
+            .map
+            .segments
+            .iter()
+            .take(self.segment)
+            .map(|segment| segment.len_bytes)
+            .sum();
+        (done + self.position.min(total), total)
+    }
+
+    /// Reads on. After `End` nothing more comes.
+    pub(crate) fn next(&mut self) -> Result<Scanned, LogError> {
+        loop {
+            let Some(segment) = self.map.segments.get(self.segment) else {
+                return Ok(Scanned::End(tail::nothing(self.map, self.expected)));
+            };
+            let (file, seed) = match self.open.take() {
+                Some(open) => open,
+                None => {
+                    let file =
+                        self.storage
+                            .open(&segment.name, false)
+                            .map_err(|source| LogError::Io {
+                                file: segment.name.clone(),
+                                source,
+                            })?;
+                    (
+                        file,
+                        Seed::new(&segment.header.identity, segment.header.sequence),
+                    )
+                }
+            };
+            let batch = self.read_batch(segment, &*file, &seed)?;
+            if batch.len() > 0 {
+                self.open = Some((file, seed));
+                return Ok(Scanned::Batch(batch));
+            }
+            self.spare = batch;
+            let follows = self.map.segments.get(self.segment + 1);
+            if follows.is_some_and(|next| next.header.first_lsn == self.expected) {
+                self.segment += 1;
+                self.position = SEGMENT_HEADER_BYTES;
+                continue;
+            }
+            return tail::judge(&tail::Break {
+                storage: self.storage,
+                map: self.map,
+                segment: self.segment,
+                file: &*file,
+                position: self.position,
+                expected: self.expected,
+                known_durable: self.known_durable,
+            })
+            .map(Scanned::End);
+        }
+    }
+
+    /// Reads the records from `position` on that fit a window. None: there is no good record there.
+    fn read_batch(
+        &mut self,
+        segment: &SegmentFile,
+        file: &dyn StorageFile,
+        seed: &Seed,
+    ) -> Result<Batch, LogError> {
+        let mut batch = std::mem::take(&mut self.spare);
+        batch.places.clear();
+        let failed = |source| LogError::Io {
+            file: segment.name.clone(),
+            source,
+        };
+        let mut window = WINDOW_BYTES;
+        loop {
+            let left = segment.len_bytes.saturating_sub(self.position);
+            let len = usize::try_from(window.min(left)).unwrap_or(usize::MAX);
+            batch.buffer.resize(len, 0);
+            file.read_exact_at(&mut batch.buffer, self.position)
+                .map_err(failed)?;
+            let mut at = 0;
+            let wanted = loop {
+                match parse(&batch.buffer, at, seed, self.expected) {
+                    Parsed::Record { place, next } => {
+                        batch.places.push(place);
+                        self.expected = self.expected.next();
+                        at = next;
+                    }
+                    Parsed::Other { next } => at = next,
+                    Parsed::Longer { len_bytes } => break Some(len_bytes),
+                    Parsed::Nothing => break None,
+                }
+            };
+            self.position += at as u64;
+            match wanted {
+                // The window ended inside a record; if it held others, those come first.
+                Some(len_bytes)
+                    if batch.places.is_empty()
+                        && len_bytes <= segment.len_bytes - self.position =>
+                {
+                    window = len_bytes.max(WINDOW_BYTES);
+                }
+                _ => return Ok(batch),
+            }
+        }
+    }
+}
+
+enum Parsed {
+    Record {
+        place: Place,
+        next: usize,
+    },
+    /// Padding, or the note of a close.
+    Other {
+        next: usize,
+    },
+    /// A good header whose record does not end in the buffer.
+    Longer {
+        len_bytes: u64,
+    },
+    Nothing,
+}
+
+fn parse(buffer: &[u8], at: usize, seed: &Seed, expected: Lsn) -> Parsed {
+    let Some(rest) = buffer.get(at..) else {
+        return Parsed::Nothing;
+    };
+    if rest.len() < RECORD_HEADER_BYTES {
+        // Too little left to tell; more may follow in the file.
+        return Parsed::Longer {
+            len_bytes: RECORD_HEADER_BYTES as u64,
+        };
+    }
+    let Some(header) = RecordHeader::decode(rest, seed) else {
+        return Parsed::Nothing;
+    };
+    let lsn = match header.kind {
+        RecordKind::Transaction => expected,
+        RecordKind::Padding | RecordKind::Close => expected.previous(),
+    };
+    if header.lsn != lsn {
+        return Parsed::Nothing;
+    }
+    let len = match usize::try_from(header.len_bytes) {
+        Ok(len) if len <= rest.len() => len,
+        _ => {
+            return Parsed::Longer {
+                len_bytes: header.len_bytes,
+            };
+        }
+    };
+    if header.kind != RecordKind::Transaction {
+        return Parsed::Other { next: at + len };
+    }
+    match rest.get(RECORD_HEADER_BYTES..len) {
+        Some(body)
+            if crc32c(body) == header.body_crc && header.ops_bytes as usize <= body.len() =>
+        {
+            Parsed::Record {
+                place: Place {
+                    lsn,
+                    start: at,
+                    end: at + len,
+                    ops_bytes: header.ops_bytes,
+                    run_count: header.run_count,
+                },
+                next: at + len,
+            }
+        }
+        _ => Parsed::Nothing,
+    }
+}

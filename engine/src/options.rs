@@ -1,0 +1,127 @@
+//! What is chosen when a bus is opened.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::graph::TransformRegistry;
+
+/// When derived pages are recomputed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Propagation {
+    /// By the commit that changed a parent, before its locks are released.
+    #[default]
+    Eager,
+    /// When a derived page is read, or [`crate::Bus::propagate`] is called: many commits, one wave.
+    Deferred,
+}
+
+/// Which segments of the log a checkpoint may recycle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retention {
+    /// None: the whole history stays, and can be replayed from the first transaction. Unbounded.
+    #[default]
+    Everything,
+    /// Those that neither of the two newest checkpoints needs. Bounded.
+    Checkpoints,
+}
+
+/// How far an open or a replay has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes of log and checkpoint read.
+    pub done_bytes: u64,
+    /// Bytes that there are to read.
+    pub total_bytes: u64,
+}
+
+/// Called during recovery with the progress; breaking aborts it, and leaves the files as they are.
+pub type ProgressFn = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
+
+/// What is chosen when a bus is opened.
+///
+/// ```
+/// use mmsb_engine::{Options, Propagation};
+/// let options = Options { propagation: Propagation::Deferred, threads: 2, ..Options::default() };
+/// assert_eq!(options.segment_bytes, 64 << 20);
+/// ```
+#[derive(Clone)]
+pub struct Options {
+    /// Address space for pages, in bytes; memory is used only where pages are. Default 256 GiB (1 GiB where memory
+    /// cannot be reserved without being used).
+    pub arena_bytes: u64,
+    /// Length of a log segment in bytes, from 8 KiB. A transaction that is longer gets a longer segment. Default 64 MiB.
+    pub segment_bytes: u64,
+    /// Whether new segments are filled with zeros ahead of use, which makes every later sync of them
+    /// cheaper. Default true.
+    pub prefill: bool,
+    /// What checkpoints may remove. Default everything is kept.
+    pub retention: Retention,
+    /// When derived pages are recomputed. Default eager.
+    pub propagation: Propagation,
+    /// Threads that a large wave may use while it runs, from 1. Default 1.
+    pub threads: usize,
+    /// Threads that apply records during recovery, from 1. Default 1.
+    pub appliers: usize,
+    /// Who a new log is, instead of an identity drawn from the clock. Two logs with one identity must not meet.
+    pub identity: Option<[u8; 16]>,
+    /// Transforms that derived pages may use. Default the built-in ones.
+    pub transforms: TransformRegistry,
+    /// Told how recovery goes. Default nobody.
+    pub progress: Option<ProgressFn>,
+}
+
+/// Default of [`Options::arena_bytes`].
+const ARENA_BYTES: u64 = if cfg!(all(target_os = "linux", not(miri))) {
+    256 << 30
+} else if cfg!(miri) {
+    1 << 20
+} else {
+    1 << 30
+};
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            arena_bytes: ARENA_BYTES,
+            segment_bytes: 64 << 20,
+            prefill: true,
+            retention: Retention::default(),
+            propagation: Propagation::default(),
+            threads: 1,
+            appliers: 1,
+            identity: None,
+            transforms: TransformRegistry::with_builtins(),
+            progress: None,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("arena_bytes", &self.arena_bytes)
+            .field("segment_bytes", &self.segment_bytes)
+            .field("prefill", &self.prefill)
+            .field("retention", &self.retention)
+            .field("propagation", &self.propagation)
+            .field("threads", &self.threads)
+            .field("appliers", &self.appliers)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    pub(crate) fn report(&self, done_bytes: u64, total_bytes: u64) -> ControlFlow<()> {
+        self.progress
+            .as_ref()
+            .map_or(ControlFlow::Continue(()), |progress| {
+                progress(Progress {
+                    done_bytes,
+                    total_bytes,
+                })
+            })
+    }
+}

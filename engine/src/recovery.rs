@@ -1,0 +1,466 @@
+//! Building a state from a checkpoint and the log, or from the log alone.
+//!
+//! One scanner checks records; the thread that scans applies structural operations itself, in order;
+//! writes are applied by it too, or by several appliers, each of which owns the pages whose index falls to it. The bytes
+//! are the same for any number of appliers, because all writes to a page are applied by one of them, in the order of the log.
+//! Where memory changes hands (a free, a transfer) everybody catches up first.
+
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+
+use parking_lot::Mutex;
+
+use crate::checkpoint::CheckpointDamage;
+use crate::checkpoint::format::Manifest;
+use crate::checkpoint::load;
+use crate::codec;
+use crate::log::format::Identity;
+use crate::log::reader::{Batch, LogError, LogMap, Scanned, Scanner, discover};
+use crate::log::record::{Op, Record};
+use crate::log::tail::Tail;
+use crate::lsn::Lsn;
+use crate::memory::ArenaError;
+use crate::options::Options;
+use crate::state::State;
+use crate::state::content::ApplyFault;
+use crate::state::structure::ReplayFault;
+use crate::storage::Storage;
+
+/// Jobs that may wait for an applier.
+const QUEUED_JOBS: usize = 4;
+
+/// Why a state cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoveryError {
+    /// The log cannot be read, or is damaged.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// There is no log.
+    #[error("{place} holds no log; open it as a bus to create one")]
+    NoLog {
+        /// The directory.
+        place: String,
+    },
+    /// The beginning of the log is gone, and no checkpoint replaces it.
+    #[error(
+        "the log begins with LSN {first} and no usable checkpoint covers what was before{damage}"
+    )]
+    Truncated {
+        /// First LSN that there is.
+        first: Lsn,
+        /// What was wrong with the checkpoints, if there were any.
+        damage: String,
+    },
+    /// The state of this LSN cannot be had: it is older than the checkpoint that the remaining log starts from.
+    #[error(
+        "the state at LSN {until} is no longer retained; the oldest that can be replayed is LSN {oldest}"
+    )]
+    NotRetained {
+        /// What was asked for.
+        until: Lsn,
+        /// The oldest state there is.
+        oldest: Lsn,
+    },
+    /// The log does not go that far.
+    #[error("the log ends with LSN {last}, before LSN {until}")]
+    BeyondEnd {
+        /// What was asked for.
+        until: Lsn,
+        /// The last LSN there is.
+        last: Lsn,
+    },
+    /// A record is intact but cannot be applied: it was written by a different engine, or one with a defect.
+    #[error("the transaction with LSN {lsn} cannot be repeated: {why}")]
+    Record {
+        /// Its LSN.
+        lsn: Lsn,
+        /// What is wrong.
+        why: String,
+    },
+    /// The arena cannot be mapped.
+    #[error(transparent)]
+    Arena(#[from] ArenaError),
+    /// The progress callback broke off.
+    #[error("aborted by the progress callback")]
+    Aborted,
+}
+
+/// A state, and what it was built from.
+pub(crate) struct Rebuilt {
+    pub state: State,
+    pub map: LogMap,
+    pub tail: Tail,
+    /// The state is as of this LSN.
+    pub lsn: Lsn,
+    pub checkpoint: Option<Manifest>,
+    /// Other checkpoints that are usable, oldest first, the used one included.
+    pub manifests: Vec<Manifest>,
+    pub applied: u64,
+    pub warnings: Vec<String>,
+}
+
+/// Builds the newest state, or that as of `until`. `None`: there is no log yet.
+/// `from_log` asks for the log alone, as long as its beginning is there.
+pub(crate) fn rebuild(
+    storage: &dyn Storage,
+    options: &Options,
+    until: Option<Lsn>,
+    from_log: bool,
+) -> Result<Option<Rebuilt>, RecoveryError> {
+    let names = storage.list().map_err(|source| LogError::Io {
+        file: storage.describe(),
+        source,
+    })?;
+    let sequences = load::list(&names);
+    let Some(map) = discover(storage)? else {
+        return match sequences.first() {
+            None => Ok(None),
+            Some(sequence) => Err(LogError::Missing {
+                file: format!("log of checkpoint {sequence}"),
+            }
+            .into()),
+        };
+    };
+    let mut warnings = Vec::new();
+    let manifests = usable_manifests(storage, &map.identity, &sequences, &mut warnings)?;
+    let known_durable = manifests
+        .iter()
+        .map(|manifest| manifest.durable_lsn)
+        .max()
+        .unwrap_or_default();
+    let first = map
+        .segments
+        .first()
+        .map_or(Lsn(1), |segment| segment.header.first_lsn);
+    let (state, checkpoint) = {
+        let candidates = if from_log && first <= Lsn(1) {
+            &[]
+        } else {
+            manifests.as_slice()
+        };
+        start(
+            storage,
+            options,
+            &map,
+            first,
+            until,
+            candidates,
+            &mut warnings,
+        )?
+    };
+    let after = checkpoint
+        .as_ref()
+        .map_or(Lsn::ZERO, |manifest| manifest.replay_after);
+    let mut replayer = Replayer {
+        state: &state,
+        after,
+        until: until.unwrap_or(Lsn(u64::MAX)),
+        applied: 0,
+        lsn: after,
+    };
+    let tail = replayer.run(
+        Scanner::new(storage, &map, after.next(), known_durable),
+        options,
+    )?;
+    let (applied, lsn) = (replayer.applied, replayer.lsn);
+    if let Some(until) = until
+        && lsn < until
+    {
+        return Err(RecoveryError::BeyondEnd { until, last: lsn });
+    }
+    state.recompute_all();
+    Ok(Some(Rebuilt {
+        state,
+        map,
+        tail,
+        lsn,
+        checkpoint,
+        manifests,
+        applied,
+        warnings,
+    }))
+}
+
+/// The manifests that can be read, oldest first. A damaged one is reported and passed over; a newer one is refused.
+fn usable_manifests(
+    storage: &dyn Storage,
+    identity: &Identity,
+    sequences: &[u64],
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Manifest>, RecoveryError> {
+    let mut manifests = Vec::new();
+    for sequence in sequences.iter().rev() {
+        match load::manifest(storage, identity, *sequence) {
+            Ok(manifest) => manifests.push(manifest),
+            Err(CheckpointDamage::Newer { file, why }) => {
+                return Err(LogError::Foreign { file, why }.into());
+            }
+            Err(damage) => warnings.push(damage.to_string()),
+        }
+    }
+    Ok(manifests)
+}
+
+/// An empty state, or that of the newest checkpoint that can be used.
+fn start(
+    storage: &dyn Storage,
+    options: &Options,
+    map: &LogMap,
+    first: Lsn,
+    until: Option<Lsn>,
+    manifests: &[Manifest],
+    warnings: &mut Vec<String>,
+) -> Result<(State, Option<Manifest>), RecoveryError> {
+    let mut too_new = None;
+    for manifest in manifests.iter().rev() {
+        if until.is_some_and(|until| until < manifest.newest_image) {
+            too_new = Some(manifest.newest_image);
+            continue;
+        }
+        if manifest.replay_after.next() < first {
+            continue;
+        }
+        let state = State::new(options)?;
+        match load::restore(&state, storage, &map.identity, manifest) {
+            Ok(()) => return Ok((state, Some(manifest.clone()))),
+            Err(damage) => warnings.push(damage.to_string()),
+        }
+    }
+    if first <= Lsn(1) {
+        return Ok((State::new(options)?, None));
+    }
+    match (until, too_new) {
+        (Some(until), Some(oldest)) => Err(RecoveryError::NotRetained { until, oldest }),
+        _ => Err(RecoveryError::Truncated {
+            first,
+            damage: warnings
+                .iter()
+                .map(|warning| format!("; {warning}"))
+                .collect(),
+        }),
+    }
+}
+
+struct Replayer<'a> {
+    state: &'a State,
+    /// Records up to this one are in the state already.
+    after: Lsn,
+    until: Lsn,
+    applied: u64,
+    lsn: Lsn,
+}
+
+impl Replayer<'_> {
+    fn run(&mut self, scanner: Scanner<'_>, options: &Options) -> Result<Tail, RecoveryError> {
+        let appliers = u32::try_from(options.appliers.max(1)).unwrap_or(1);
+        if appliers == 1 {
+            return self.scan(scanner, options, &mut Inline { state: self.state });
+        }
+        let fault = Mutex::new(None);
+        let state = self.state;
+        std::thread::scope(|scope| {
+            let mut queues = Vec::new();
+            for shard in 0..appliers {
+                let (queue, jobs) = sync_channel(QUEUED_JOBS);
+                let fault = &fault;
+                scope.spawn(move || apply_jobs(state, shard, appliers, &jobs, fault));
+                queues.push(queue);
+            }
+            let mut parallel = Parallel {
+                queues,
+                fault: &fault,
+            };
+            self.scan(scanner, options, &mut parallel)
+        })
+    }
+
+    fn scan(
+        &mut self,
+        mut scanner: Scanner<'_>,
+        options: &Options,
+        appliers: &mut impl Appliers,
+    ) -> Result<Tail, RecoveryError> {
+        let tail = loop {
+            match scanner.next()? {
+                Scanned::End(tail) => break tail,
+                Scanned::Batch(batch) => {
+                    let batch = Arc::new(batch);
+                    self.batch(&batch, appliers)?;
+                    if let Some(batch) = Arc::into_inner(batch) {
+                        scanner.recycle(batch);
+                    }
+                }
+            }
+            let (done, total) = scanner.progress_bytes();
+            if let ControlFlow::Break(()) = options.report(done, total) {
+                return Err(RecoveryError::Aborted);
+            }
+            if self.lsn >= self.until {
+                break Tail {
+                    last_lsn: self.lsn,
+                    segment: 0,
+                    position: 0,
+                    torn: None,
+                };
+            }
+        };
+        appliers.drain()?;
+        Ok(tail)
+    }
+
+    fn batch(
+        &mut self,
+        batch: &Arc<Batch>,
+        appliers: &mut impl Appliers,
+    ) -> Result<(), RecoveryError> {
+        let mut start = 0;
+        let mut end = 0;
+        for (position, record) in batch.records(0..batch.len()).enumerate() {
+            if record.lsn > self.until {
+                break;
+            }
+            end = position + 1;
+            if record.lsn <= self.after {
+                start = end;
+                continue;
+            }
+            self.lsn = record.lsn;
+            self.applied += 1;
+            if record.ops.is_empty() {
+                continue;
+            }
+            let ops: Vec<Op> =
+                codec::decode(record.ops).map_err(|error| refuse(record.lsn, &error))?;
+            let is_barrier = ops
+                .iter()
+                .any(|op| matches!(op, Op::Free { .. } | Op::Transfer { .. }));
+            if is_barrier {
+                appliers.apply(batch, start..position)?;
+                appliers.drain()?;
+                start = position;
+            }
+            self.ops(&record, &ops, false)?;
+            if is_barrier {
+                appliers.apply(batch, start..end)?;
+                appliers.drain()?;
+                start = end;
+                self.ops(&record, &ops, true)?;
+            }
+        }
+        appliers.apply(batch, start..end)
+    }
+
+    /// Frees come after the writes of their transaction, everything else before.
+    fn ops(&self, record: &Record<'_>, ops: &[Op], frees: bool) -> Result<(), RecoveryError> {
+        let mut structure = self.state.structure.write();
+        for op in ops
+            .iter()
+            .filter(|op| matches!(op, Op::Free { .. }) == frees)
+        {
+            self.state
+                .replay_op(&mut structure, op)
+                .map_err(|error: ReplayFault| refuse(record.lsn, &error))?;
+        }
+        structure.lsn = record.lsn;
+        Ok(())
+    }
+}
+
+fn refuse(lsn: Lsn, why: &dyn std::fmt::Display) -> RecoveryError {
+    RecoveryError::Record {
+        lsn,
+        why: why.to_string(),
+    }
+}
+
+/// Applies the writes of records.
+trait Appliers {
+    /// Applies, now or soon, the records of `range`.
+    fn apply(&mut self, batch: &Arc<Batch>, range: Range<usize>) -> Result<(), RecoveryError>;
+    /// Returns when everything is applied.
+    fn drain(&mut self) -> Result<(), RecoveryError>;
+}
+
+struct Inline<'a> {
+    state: &'a State,
+}
+
+impl Appliers for Inline<'_> {
+    fn apply(&mut self, batch: &Arc<Batch>, range: Range<usize>) -> Result<(), RecoveryError> {
+        for record in batch.records(range) {
+            // SAFETY: the only applier, of a state that nobody else knows of yet.
+            unsafe { self.state.apply_record(&record, 0, 1) }
+                .map_err(|fault| refuse(record.lsn, &fault))?;
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) -> Result<(), RecoveryError> {
+        Ok(())
+    }
+}
+
+enum Job {
+    Apply(Arc<Batch>, Range<usize>),
+    Drain(Sender<()>),
+}
+
+type Fault = Mutex<Option<(Lsn, ApplyFault)>>;
+
+struct Parallel<'a> {
+    queues: Vec<SyncSender<Job>>,
+    fault: &'a Fault,
+}
+
+impl Appliers for Parallel<'_> {
+    fn apply(&mut self, batch: &Arc<Batch>, range: Range<usize>) -> Result<(), RecoveryError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        for queue in &self.queues {
+            // An applier ends only when its queue does.
+            let _ = queue.send(Job::Apply(Arc::clone(batch), range.clone()));
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) -> Result<(), RecoveryError> {
+        let (done, all_done) = channel();
+        for queue in &self.queues {
+            let _ = queue.send(Job::Drain(done.clone()));
+        }
+        drop(done);
+        // Ends when every applier has dropped its copy of the sender.
+        while all_done.recv().is_ok() {}
+        match *self.fault.lock() {
+            None => Ok(()),
+            Some((lsn, fault)) => Err(refuse(lsn, &fault)),
+        }
+    }
+}
+
+fn apply_jobs(state: &State, shard: u32, shards: u32, jobs: &Receiver<Job>, fault: &Fault) {
+    let mut failed = false;
+    while let Ok(job) = jobs.recv() {
+        match job {
+            Job::Drain(done) => drop(done),
+            Job::Apply(..) if failed => {}
+            Job::Apply(batch, range) => {
+                for record in batch.records(range) {
+                    // SAFETY: this thread alone applies to the pages of its shard, and nobody reads yet.
+                    if let Err(error) = unsafe { state.apply_record(&record, shard, shards) } {
+                        failed = true;
+                        let mut first = fault.lock();
+                        // The error of the lowest LSN, whichever thread came first.
+                        if first.is_none_or(|(lsn, _)| record.lsn < lsn) {
+                            *first = Some((record.lsn, error));
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}

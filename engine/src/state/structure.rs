@@ -1,0 +1,449 @@
+//! Which pages there are: allocation, ids, graph and metadata.
+//!
+//! Everything here is a pure function of the sequence of operations: positions in the page table are
+//! reused last-freed-first, places in the arena are given by [`Placement`].
+
+use std::collections::BTreeMap;
+
+use super::State;
+use super::table::{NO_NODE, PageFault, Slot};
+use crate::graph::{Extent, Graph, Merged, Node, TransformRegistry};
+use crate::log::TransformId;
+use crate::log::record::Op;
+use crate::memory::Placement;
+use crate::page::{Location, PageId, PageIndex};
+use crate::transaction::TransactionError;
+
+/// From this length on a freed page's memory goes back to the operating system; below, the call would cost more than zeroing.
+const DISCARD_BYTES: u64 = 64 * 1024;
+/// The last generation of a position; the one after stands for ids that are still to be given.
+const MAX_GENERATION: u32 = u32::MAX - 1;
+
+/// What only the exclusive structure lock may change.
+pub(crate) struct Structure {
+    pub placement: Placement,
+    pub graph: Graph,
+    pub transforms: TransformRegistry,
+    pub metadata: BTreeMap<PageIndex, BTreeMap<String, Vec<u8>>>,
+    /// Positions in the page table that are free again; the last one is used next.
+    pub free: Vec<PageIndex>,
+    /// Positions that were ever used.
+    pub used: PageIndex,
+    /// LSN of the last transaction that changed the structure.
+    pub lsn: crate::lsn::Lsn,
+}
+
+/// How to take back one operation of a transaction that fails later.
+enum Undo {
+    Allocate {
+        page: PageId,
+    },
+    Transfer {
+        old: PageId,
+    },
+    Connect {
+        child: Node,
+        page: PageIndex,
+    },
+    Disconnect {
+        child: Node,
+        transform: std::sync::Arc<dyn crate::graph::Transform>,
+        parents: Vec<Node>,
+    },
+    Annotate {
+        page: PageIndex,
+        key: String,
+        value: Option<Vec<u8>>,
+    },
+}
+
+/// The operations that were applied, so that they can be taken back.
+#[derive(Default)]
+pub(crate) struct Journal {
+    undo: Vec<Undo>,
+}
+
+impl Structure {
+    pub(crate) fn new(arena_bytes: u64, transforms: TransformRegistry) -> Self {
+        Self {
+            placement: Placement::new(arena_bytes),
+            graph: Graph::new(),
+            transforms,
+            metadata: BTreeMap::new(),
+            free: Vec::new(),
+            used: 0,
+            lsn: crate::lsn::Lsn::ZERO,
+        }
+    }
+}
+
+/// Whether a position with this generation will never be used again.
+pub(crate) const fn is_retired(generation: u32) -> bool {
+    generation >= MAX_GENERATION
+}
+
+/// The stripe that a page has before the graph gives it another.
+pub(crate) const fn home_stripe(index: PageIndex) -> u32 {
+    index % super::stripes::STRIPES as u32
+}
+
+impl State {
+    /// The slot of a live page, or why there is none.
+    pub(crate) fn require(&self, page: PageId) -> Result<&Slot, TransactionError> {
+        self.table
+            .live(page)
+            .ok_or_else(|| match self.table.explain(page) {
+                PageFault::Stale => TransactionError::StalePage { page },
+                PageFault::Unknown => TransactionError::UnknownPage { page },
+            })
+    }
+
+    /// Allocates a page of zeros.
+    pub(crate) fn allocate(
+        &self,
+        structure: &mut Structure,
+        len_bytes: u64,
+        location: Location,
+        journal: &mut Journal,
+    ) -> Result<PageId, TransactionError> {
+        let index = match structure.free.last() {
+            Some(index) => *index,
+            None if structure.used < PageIndex::MAX => structure.used,
+            None => return Err(TransactionError::TableFull),
+        };
+        let slot = self
+            .table
+            .slot_or_grow(index)
+            .ok_or(TransactionError::TableFull)?;
+        let offset = structure.placement.allocate(len_bytes)?;
+        if structure.free.pop().is_none() {
+            structure.used += 1;
+        }
+        let page = PageId::new(index, slot.generation() + 1);
+        self.arena.unpoison(offset, len_bytes as usize);
+        slot.occupy(
+            page.generation(),
+            offset,
+            len_bytes,
+            location,
+            home_stripe(index),
+        );
+        journal.undo.push(Undo::Allocate { page });
+        Ok(page)
+    }
+
+    /// Frees a page. Its memory is zeros afterwards, which is what the next page there starts with.
+    /// The caller has checked that it is live and has no dependents, and holds its stripe.
+    pub(crate) fn free(
+        &self,
+        structure: &mut Structure,
+        page: PageId,
+    ) -> Result<(), TransactionError> {
+        let slot = self.require(page)?;
+        if let Some(node) = node_of(&structure.graph, slot, page.index()) {
+            structure.graph.remove(node)?;
+        }
+        structure.metadata.remove(&page.index());
+        let (offset, len_bytes) = (slot.offset(), slot.len_bytes());
+        slot.vacate();
+        // SAFETY: the caller holds the page's stripe exclusively and the slot is empty now, so no
+        // reader has a reference to these bytes and none can get one.
+        let cleared = unsafe {
+            if len_bytes >= DISCARD_BYTES {
+                self.arena.discard(offset, len_bytes as usize)
+            } else {
+                self.arena.zero(offset, len_bytes as usize)
+            }
+        };
+        debug_assert!(
+            cleared.is_some(),
+            "the table places a page outside of the arena"
+        );
+        self.arena.poison(offset, len_bytes as usize);
+        structure.placement.release(offset, len_bytes)?;
+        // A position whose generations are used up is retired, so that no id ever means two pages.
+        if !is_retired(page.generation()) {
+            structure.free.push(page.index());
+        }
+        Ok(())
+    }
+
+    /// Gives a page the next generation.
+    pub(crate) fn transfer(
+        &self,
+        page: PageId,
+        journal: &mut Journal,
+    ) -> Result<PageId, TransactionError> {
+        let slot = self.require(page)?;
+        if is_retired(page.generation()) {
+            return Err(TransactionError::TableFull);
+        }
+        let new = PageId::new(page.index(), page.generation() + 1);
+        slot.set_generation(new.generation());
+        journal.undo.push(Undo::Transfer { old: page });
+        Ok(new)
+    }
+
+    /// Makes `child` derived. The caller holds all stripes.
+    pub(crate) fn connect(
+        &self,
+        structure: &mut Structure,
+        child: PageId,
+        transform: &TransformId,
+        parents: &[PageId],
+        journal: &mut Journal,
+    ) -> Result<(), TransactionError> {
+        let made =
+            structure
+                .transforms
+                .create(&transform.name, transform.version, &transform.params)?;
+        let child_node = self.node(structure, child)?;
+        let parent_nodes = parents
+            .iter()
+            .map(|parent| self.node(structure, *parent))
+            .collect::<Result<Vec<_>, _>>()?;
+        let merged = structure.graph.connect(child_node, made, &parent_nodes)?;
+        self.after_connect(&merged, child.index());
+        for parent in parents {
+            self.require(*parent)?.set_has_children(true);
+        }
+        self.require(child)?.set_derived(true);
+        journal.undo.push(Undo::Connect {
+            child: child_node,
+            page: child.index(),
+        });
+        Ok(())
+    }
+
+    /// All pages of a component share one stripe.
+    fn after_connect(&self, merged: &Merged, child: PageIndex) {
+        let stripe = merged.component.index() % super::stripes::STRIPES as u32;
+        for index in merged.moved.iter().copied().chain([child]) {
+            if let Some(slot) = self.table.slot(index) {
+                slot.set_stripe(stripe);
+            }
+        }
+    }
+
+    /// Makes `child` an ordinary page. The caller holds all stripes.
+    pub(crate) fn disconnect(
+        &self,
+        structure: &mut Structure,
+        child: PageId,
+        journal: &mut Journal,
+    ) -> Result<(), TransactionError> {
+        let slot = self.require(child)?;
+        let node = node_of(&structure.graph, slot, child.index())
+            .filter(|_| slot.is_derived())
+            .ok_or(TransactionError::NotDerived { page: child })?;
+        let derivation = structure.graph.disconnect(node)?;
+        slot.set_derived(false);
+        self.refresh_parents(structure, &derivation.parents);
+        journal.undo.push(Undo::Disconnect {
+            child: node,
+            transform: derivation.transform,
+            parents: derivation.parents,
+        });
+        Ok(())
+    }
+
+    /// Notes which of these pages still have children.
+    fn refresh_parents(&self, structure: &Structure, parents: &[Node]) {
+        for parent in parents {
+            if let Some(slot) = structure
+                .graph
+                .page(*parent)
+                .and_then(|page| self.table.slot(page))
+            {
+                slot.set_has_children(structure.graph.children(*parent).next().is_some());
+            }
+        }
+    }
+
+    pub(crate) fn annotate(
+        &self,
+        structure: &mut Structure,
+        page: PageId,
+        key: &str,
+        value: Option<&[u8]>,
+        journal: &mut Journal,
+    ) -> Result<(), TransactionError> {
+        self.require(page)?;
+        let old = set_annotation(
+            &mut structure.metadata,
+            page.index(),
+            key,
+            value.map(<[u8]>::to_vec),
+        );
+        journal.undo.push(Undo::Annotate {
+            page: page.index(),
+            key: key.to_owned(),
+            value: old,
+        });
+        Ok(())
+    }
+
+    /// The node of a page; it gets one when it is connected for the first time. Its stripe is that
+    /// of its component from then on, so the caller holds all stripes.
+    pub(crate) fn node(
+        &self,
+        structure: &mut Structure,
+        page: PageId,
+    ) -> Result<Node, TransactionError> {
+        let slot = self.require(page)?;
+        if let Some(node) = node_of(&structure.graph, slot, page.index()) {
+            return Ok(node);
+        }
+        let extent = Extent {
+            offset: slot.offset(),
+            len: slot.len_bytes(),
+        };
+        let node = structure.graph.add_page(page.index(), extent)?;
+        slot.set_node(node.index());
+        if let Some(component) = structure.graph.component(node) {
+            slot.set_stripe(component.index() % super::stripes::STRIPES as u32);
+        }
+        Ok(node)
+    }
+
+    /// Takes back what `journal` says, newest first.
+    pub(crate) fn undo(&self, structure: &mut Structure, journal: Journal) {
+        for undo in journal.undo.into_iter().rev() {
+            match undo {
+                Undo::Allocate { page } => self.undo_allocate(structure, page),
+                Undo::Transfer { old } => {
+                    if let Some(slot) = self.table.slot(old.index()) {
+                        slot.set_generation(old.generation());
+                    }
+                }
+                Undo::Connect { child, page } => {
+                    if let Some(slot) = self.table.slot(page) {
+                        slot.set_derived(false);
+                    }
+                    // It was connected a moment ago, so this cannot fail.
+                    if let Ok(derivation) = structure.graph.disconnect(child) {
+                        self.refresh_parents(structure, &derivation.parents);
+                    }
+                }
+                Undo::Disconnect {
+                    child,
+                    transform,
+                    parents,
+                } => {
+                    let page = structure.graph.page(child);
+                    if structure.graph.connect(child, transform, &parents).is_ok() {
+                        self.refresh_parents(structure, &parents);
+                        if let Some(slot) = page.and_then(|page| self.table.slot(page)) {
+                            slot.set_derived(true);
+                        }
+                    }
+                }
+                Undo::Annotate { page, key, value } => {
+                    set_annotation(&mut structure.metadata, page, &key, value);
+                }
+            }
+        }
+    }
+
+    fn undo_allocate(&self, structure: &mut Structure, page: PageId) {
+        let Some(slot) = self.table.slot(page.index()) else {
+            return;
+        };
+        if let Some(node) = node_of(&structure.graph, slot, page.index()) {
+            // Connections to it were taken back before.
+            let _ = structure.graph.remove(node);
+        }
+        let (offset, len_bytes) = (slot.offset(), slot.len_bytes());
+        slot.vacate();
+        slot.set_generation(page.generation() - 1);
+        self.arena.poison(offset, len_bytes as usize);
+        // It was allocated a moment ago with this length.
+        let _ = structure.placement.release(offset, len_bytes);
+        // Only a position that was never used before has its first generation now.
+        if page.generation() == 1 {
+            structure.used -= 1;
+        } else {
+            structure.free.push(page.index());
+        }
+    }
+
+    /// Applies an operation that the log has recorded. It must come to the ids that it came to then.
+    pub(crate) fn replay_op(&self, structure: &mut Structure, op: &Op) -> Result<(), ReplayFault> {
+        let mut journal = Journal::default();
+        let id = PageId::from_bits;
+        match op {
+            Op::Allocate {
+                page,
+                len_bytes,
+                location,
+            } => {
+                let got = self.allocate(structure, *len_bytes, *location, &mut journal)?;
+                expect_id(id(*page), got)
+            }
+            Op::Free { page } => Ok(self.free(structure, id(*page))?),
+            Op::Transfer { old, new } => {
+                let got = self.transfer(id(*old), &mut journal)?;
+                expect_id(id(*new), got)
+            }
+            Op::Connect {
+                child,
+                transform,
+                parents,
+            } => {
+                let parents: Vec<_> = parents.iter().copied().map(id).collect();
+                Ok(self.connect(structure, id(*child), transform, &parents, &mut journal)?)
+            }
+            Op::Disconnect { child } => Ok(self.disconnect(structure, id(*child), &mut journal)?),
+            Op::Annotate { page, key, value } => {
+                Ok(self.annotate(structure, id(*page), key, value.as_deref(), &mut journal)?)
+            }
+        }
+    }
+}
+
+/// Why a recorded operation cannot be repeated.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReplayFault {
+    #[error(transparent)]
+    Refused(#[from] TransactionError),
+    #[error("page {recorded} was recorded, but the same operations now give page {got}")]
+    Diverged { recorded: PageId, got: PageId },
+}
+
+fn expect_id(recorded: PageId, got: PageId) -> Result<(), ReplayFault> {
+    if recorded == got {
+        Ok(())
+    } else {
+        Err(ReplayFault::Diverged { recorded, got })
+    }
+}
+
+fn node_of(graph: &Graph, slot: &Slot, page: PageIndex) -> Option<Node> {
+    if slot.node() == NO_NODE {
+        None
+    } else {
+        graph.node_of(page)
+    }
+}
+
+fn set_annotation(
+    metadata: &mut BTreeMap<PageIndex, BTreeMap<String, Vec<u8>>>,
+    page: PageIndex,
+    key: &str,
+    value: Option<Vec<u8>>,
+) -> Option<Vec<u8>> {
+    match value {
+        Some(value) => metadata
+            .entry(page)
+            .or_default()
+            .insert(key.to_owned(), value),
+        None => {
+            let of_page = metadata.get_mut(&page)?;
+            let old = of_page.remove(key);
+            if of_page.is_empty() {
+                metadata.remove(&page);
+            }
+            old
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Waves: which pages are to be recomputed, and doing so under the stripes that are held.
+
+use std::ops::Range;
+
+use parking_lot::Mutex;
+
+use super::State;
+use super::stripes::Exclusive;
+use super::structure::Structure;
+use super::table::PageTable;
+use crate::graph::{
+    self, Graph, Node, PageBytes, StaleSet, WaveObserver, WaveScratch, WaveSummary,
+};
+use crate::memory::Arena;
+use crate::options::Propagation;
+use crate::page::{PageId, PageIndex};
+
+/// So many idle scratch buffers are kept.
+const KEPT_SCRATCHES: usize = 4;
+
+/// What the lock of a stripe protects besides page contents.
+#[derive(Debug, Default)]
+pub(crate) struct StripeState {
+    /// Changes that no wave has carried on yet.
+    pub pending: Vec<(Node, Range<u64>)>,
+    /// Derived pages of this stripe whose bytes mean nothing.
+    pub stale: StaleSet,
+}
+
+/// Working memory of waves, used again.
+#[derive(Debug, Default)]
+pub(crate) struct ScratchPool {
+    idle: Mutex<Vec<WaveScratch>>,
+}
+
+impl ScratchPool {
+    fn take(&self) -> WaveScratch {
+        self.idle.lock().pop().unwrap_or_default()
+    }
+
+    fn give(&self, scratch: WaveScratch) {
+        let mut idle = self.idle.lock();
+        if idle.len() < KEPT_SCRATCHES {
+            idle.push(scratch);
+        }
+    }
+}
+
+// SAFETY: the arena is mapped at one place for as long as it lives, so ranges always give the same bytes
+// and disjoint ones never alias.
+unsafe impl PageBytes for Arena {
+    unsafe fn bytes(&self, offset: u64, len: usize) -> &[u8] {
+        // SAFETY: the caller keeps writers away.
+        unsafe { Self::bytes(self, offset, len) }.unwrap_or_default()
+    }
+
+    unsafe fn bytes_mut(&self, offset: u64, len: usize) -> &mut [u8] {
+        // SAFETY: the caller keeps everybody else away.
+        unsafe { Self::bytes_mut(self, offset, len) }.unwrap_or_default()
+    }
+}
+
+/// Moves the epochs of derived pages on.
+struct Epochs<'a> {
+    table: &'a PageTable,
+}
+
+impl WaveObserver for Epochs<'_> {
+    fn changed(&mut self, _node: Node, page: PageIndex, _ranges: &[Range<u64>]) {
+        if let Some(slot) = self.table.slot(page) {
+            slot.set_epoch(slot.epoch() + 1);
+        }
+    }
+}
+
+impl State {
+    /// Carries the changes that are pending in one locked stripe through the graph.
+    pub(crate) fn run_stripe(&self, graph: &Graph, stripe: &mut StripeState) -> WaveSummary {
+        if stripe.pending.is_empty() {
+            return WaveSummary::default();
+        }
+        let mut scratch = self.scratch.take();
+        // SAFETY: all pages of a connected component belong to one stripe, and the caller holds this
+        // one exclusively: nobody else reads or writes any page that the wave can reach.
+        let summary = unsafe {
+            graph::run(
+                graph,
+                &self.arena,
+                &mut scratch,
+                &stripe.pending,
+                self.threads,
+                &mut stripe.stale,
+                &mut Epochs { table: &self.table },
+            )
+        };
+        stripe.pending.clear();
+        self.scratch.give(scratch);
+        summary
+    }
+
+    /// Carries what is pending in all locked stripes.
+    pub(crate) fn run_pending(&self, graph: &Graph, locked: &mut Exclusive<'_, StripeState>) {
+        for (_, stripe) in locked.iter_mut() {
+            self.run_stripe(graph, stripe);
+        }
+    }
+
+    /// What a commit does after its writes: a wave, unless waves are deferred.
+    pub(crate) fn after_writes(&self, graph: &Graph, locked: &mut Exclusive<'_, StripeState>) {
+        if self.propagation == Propagation::Eager {
+            self.run_pending(graph, locked);
+        }
+    }
+
+    /// After connections changed, with all stripes locked: newly derived pages are to be computed, and
+    /// stale pages whose component moved are to be tried again under their new stripe.
+    pub(crate) fn settle_graph(
+        &self,
+        structure: &Structure,
+        locked: &mut Exclusive<'_, StripeState>,
+        connected: &[PageId],
+    ) {
+        let graph = &structure.graph;
+        let mut whole: Vec<Node> = connected
+            .iter()
+            .filter_map(|page| graph.node_of(page.index()))
+            .collect();
+        for (number, stripe) in locked.iter_mut() {
+            let moved: Vec<Node> = stripe
+                .stale
+                .iter()
+                .map(|(node, _)| node)
+                .filter(|node| {
+                    self.stripe_of(graph, *node) != Some(number) || !graph.is_derived(*node)
+                })
+                .collect();
+            for node in moved {
+                stripe.stale.clear(node);
+                whole.push(node);
+            }
+        }
+        for node in whole {
+            let (Some(extent), Some(number)) = (graph.extent(node), self.stripe_of(graph, node))
+            else {
+                continue;
+            };
+            if let Some(stripe) = locked.get_mut(number) {
+                stripe.pending.push((node, 0..extent.len));
+            }
+        }
+    }
+
+    /// Forgets what is noted of a page that is about to be freed. The caller holds its stripe.
+    pub(crate) fn forget(
+        &self,
+        graph: &Graph,
+        locked: &mut Exclusive<'_, StripeState>,
+        page: PageId,
+    ) {
+        let Some(node) = graph.node_of(page.index()) else {
+            return;
+        };
+        let Some(stripe) = self
+            .table
+            .slot(page.index())
+            .and_then(|slot| locked.get_mut(slot.stripe()))
+        else {
+            return;
+        };
+        stripe.pending.retain(|(pending, _)| *pending != node);
+        stripe.stale.clear(node);
+    }
+
+    /// Computes every derived page, parents first. For recovery, when nobody else knows of the state yet.
+    pub(crate) fn recompute_all(&self) {
+        let structure = self.structure.read();
+        let graph = &structure.graph;
+        let Ok(mut locked) = self.stripes.try_exclusive(super::stripes::StripeSet::ALL) else {
+            return;
+        };
+        for node in graph.derived() {
+            if let (Some(extent), Some(number)) = (graph.extent(node), self.stripe_of(graph, node))
+                && let Some(stripe) = locked.get_mut(number)
+            {
+                stripe.pending.push((node, 0..extent.len));
+            }
+        }
+        self.run_pending(graph, &mut locked);
+    }
+
+    fn stripe_of(&self, graph: &Graph, node: Node) -> Option<u32> {
+        Some(self.table.slot(graph.page(node)?)?.stripe())
+    }
+}
