@@ -20,12 +20,13 @@ use crate::log::reader::{Batch, LogError, LogMap, Scanned, Scanner, discover};
 use crate::log::record::{Op, Record};
 use crate::log::tail::Tail;
 use crate::lsn::Lsn;
-use crate::memory::ArenaError;
+use crate::memory::{ArenaError, PlacementError};
 use crate::options::Options;
 use crate::state::State;
 use crate::state::content::ApplyFault;
 use crate::state::structure::ReplayFault;
 use crate::storage::Storage;
+use crate::transaction::TransactionError;
 
 /// Jobs that may wait for an applier.
 const QUEUED_JOBS: usize = 4;
@@ -82,6 +83,17 @@ pub enum RecoveryError {
     /// The arena cannot be mapped.
     #[error(transparent)]
     Arena(#[from] ArenaError),
+    /// The pages do not fit.
+    #[error(
+        "the arena of {arena_bytes} bytes is too small for the pages as of LSN {lsn}; open with at least as many \
+         as the log was written with"
+    )]
+    ArenaTooSmall {
+        /// Length of the arena.
+        arena_bytes: u64,
+        /// The transaction, or the checkpoint, whose pages do not fit.
+        lsn: Lsn,
+    },
     /// The progress callback broke off.
     #[error("aborted by the progress callback")]
     Aborted,
@@ -225,6 +237,12 @@ fn start(
         let state = State::new(options)?;
         match load::restore(&state, storage, &map.identity, manifest) {
             Ok(()) => return Ok((state, Some(manifest.clone()))),
+            Err(CheckpointDamage::ArenaTooSmall) => {
+                return Err(RecoveryError::ArenaTooSmall {
+                    arena_bytes: state.arena.capacity_bytes(),
+                    lsn: manifest.replay_after,
+                });
+            }
             Err(damage) => warnings.push(damage.to_string()),
         }
     }
@@ -333,9 +351,7 @@ impl Replayer<'_> {
             }
             let ops: Vec<Op> =
                 codec::decode(record.ops).map_err(|error| refuse(record.lsn, &error))?;
-            let is_barrier = ops
-                .iter()
-                .any(|op| matches!(op, Op::Free { .. } | Op::Transfer { .. }));
+            let is_barrier = ops.iter().any(is_barrier);
             if is_barrier {
                 appliers.apply(batch, start..position)?;
                 appliers.drain()?;
@@ -352,6 +368,18 @@ impl Replayer<'_> {
         appliers.apply(batch, start..end)
     }
 
+    fn refuse_op(&self, lsn: Lsn, fault: &ReplayFault) -> RecoveryError {
+        match fault {
+            ReplayFault::Refused(TransactionError::Placement(PlacementError::OutOfSpace {
+                ..
+            })) => RecoveryError::ArenaTooSmall {
+                arena_bytes: self.state.arena.capacity_bytes(),
+                lsn,
+            },
+            _ => refuse(lsn, fault),
+        }
+    }
+
     /// Frees come after the writes of their transaction, everything else before.
     fn ops(&self, record: &Record<'_>, ops: &[Op], frees: bool) -> Result<(), RecoveryError> {
         let mut structure = self.state.structure.write();
@@ -361,11 +389,20 @@ impl Replayer<'_> {
         {
             self.state
                 .replay_op(&mut structure, op)
-                .map_err(|error: ReplayFault| refuse(record.lsn, &error))?;
+                .map_err(|error| self.refuse_op(record.lsn, &error))?;
         }
         structure.lsn = record.lsn;
         Ok(())
     }
+}
+
+/// Whether everything before must be applied before this operation is: memory changes hands, an id
+/// does, or an epoch starts again.
+const fn is_barrier(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Free { .. } | Op::Transfer { .. } | Op::Disconnect { .. }
+    )
 }
 
 fn refuse(lsn: Lsn, why: &dyn std::fmt::Display) -> RecoveryError {

@@ -80,7 +80,7 @@ impl RecoveryError {
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
-            Self::Log(LogError::Damaged { .. }) => "log.damaged",
+            Self::Log(LogError::Damaged { .. } | LogError::DamagedHeader { .. }) => "log.damaged",
             Self::Log(LogError::Foreign { .. }) => "log.foreign",
             Self::Log(LogError::Newer { .. }) => "log.newer",
             Self::Log(LogError::Missing { .. }) => "log.missing",
@@ -91,6 +91,7 @@ impl RecoveryError {
             Self::BeyondEnd { .. } => "replay.beyond-end",
             Self::Record { .. } => "log.record",
             Self::Arena(_) => "memory.arena",
+            Self::ArenaTooSmall { .. } => "open.option",
             Self::Aborted => "open.aborted",
         }
     }

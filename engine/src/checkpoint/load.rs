@@ -4,7 +4,7 @@ use std::io;
 
 use super::format::{
     FILE_HEAD_BYTES, HeadError, IMAGE_ALIGN_BYTES, IMAGE_HEAD_BYTES, ImageFile, ImageHead,
-    Manifest, check_images_head, images_name, manifest_name, parse_manifest_name,
+    Manifest, PageEntry, check_images_head, images_name, manifest_name, parse_manifest_name,
 };
 use crate::checksum::crc32c;
 use crate::log::format::Identity;
@@ -45,6 +45,9 @@ pub enum CheckpointDamage {
         /// What is wrong.
         why: String,
     },
+    /// Its pages do not fit the arena.
+    #[error("the arena is too small for the pages of the checkpoint")]
+    ArenaTooSmall,
 }
 
 impl CheckpointDamage {
@@ -96,6 +99,11 @@ pub(crate) fn restore(
     manifest: &Manifest,
 ) -> Result<(), CheckpointDamage> {
     let name = manifest_name(manifest.sequence);
+    let arena_bytes = state.arena.capacity_bytes();
+    let fits = |page: &PageEntry| page.offset.saturating_add(page.len_bytes) <= arena_bytes;
+    if !manifest.pages.iter().all(fits) {
+        return Err(CheckpointDamage::ArenaTooSmall);
+    }
     structure(state, manifest).map_err(|why| CheckpointDamage::Damaged { file: name, why })?;
     for file in &manifest.images {
         images(state, storage, identity, file)?;

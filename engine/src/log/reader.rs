@@ -37,6 +37,16 @@ pub enum LogError {
         /// What gave it away.
         why: String,
     },
+    /// The header of a segment is not intact.
+    #[error(
+        "the header of {file} is damaged ({why}); restore the file from a copy, or salvage what can be proven good"
+    )]
+    DamagedHeader {
+        /// Name of the file.
+        file: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The log was written by a newer version.
     #[error(
         "{file} has log format version {version}, this build reads up to {FORMAT_VERSION}; use a newer build"
@@ -118,17 +128,17 @@ pub(crate) fn discover(storage: &dyn Storage) -> Result<Option<LogMap>, LogError
                 check_kinship(&segments, &segment)?;
                 segments.push(segment);
             }
-            Inspected::Bad(error @ SegmentHeaderError::Newer(version)) => {
-                let _ = error;
+            Inspected::Bad(SegmentHeaderError::Newer(version)) => {
                 return Err(LogError::Newer {
                     file: segment_name(sequence),
                     version,
                 });
             }
             Inspected::Bad(error) if sequence != newest || segments.is_empty() => {
-                return Err(LogError::Foreign {
-                    file: segment_name(sequence),
-                    why: error.to_string(),
+                let (file, why) = (segment_name(sequence), error.to_string());
+                return Err(match error {
+                    SegmentHeaderError::Foreign => LogError::Foreign { file, why },
+                    _ => LogError::DamagedHeader { file, why },
                 });
             }
             Inspected::Bad(_) | Inspected::Blank => unborn = Some(segment_name(sequence)),

@@ -295,6 +295,11 @@ impl Placement {
         Ok(())
     }
 
+    /// Sets the counters back to what they were before operations that have been taken back since.
+    pub(crate) fn rewind(&mut self, history: History) {
+        self.history = history;
+    }
+
     /// The live pages as (offset, requested length), in order of offset: the whole snapshot,
     /// together with [`Statistics::history`].
     pub fn live(&self) -> impl Iterator<Item = (u64, u64)> + '_ {

@@ -10,7 +10,7 @@ use super::table::{NO_NODE, PageFault, Slot};
 use crate::graph::{Extent, Graph, Merged, Node, TransformRegistry};
 use crate::log::TransformId;
 use crate::log::record::Op;
-use crate::memory::Placement;
+use crate::memory::{History, Placement};
 use crate::page::{Location, PageId, PageIndex};
 use crate::transaction::TransactionError;
 
@@ -40,12 +40,14 @@ enum Undo {
     },
     Transfer {
         old: PageId,
+        dirty: u64,
     },
     Connect {
         child: Node,
         page: PageIndex,
     },
     Disconnect {
+        epoch: u64,
         child: Node,
         transform: std::sync::Arc<dyn crate::graph::Transform>,
         parents: Vec<Node>,
@@ -61,6 +63,8 @@ enum Undo {
 #[derive(Default)]
 pub(crate) struct Journal {
     undo: Vec<Undo>,
+    /// The allocator's counters before the first allocation.
+    history: Option<History>,
 }
 
 impl Structure {
@@ -115,7 +119,9 @@ impl State {
             .table
             .slot_or_grow(index)
             .ok_or(TransactionError::TableFull)?;
+        let history = structure.placement.statistics().history();
         let offset = structure.placement.allocate(len_bytes)?;
+        journal.history.get_or_insert(history);
         if structure.free.pop().is_none() {
             structure.used += 1;
         }
@@ -180,7 +186,12 @@ impl State {
         }
         let new = PageId::new(page.index(), page.generation() + 1);
         slot.set_generation(new.generation());
-        journal.undo.push(Undo::Transfer { old: page });
+        journal.undo.push(Undo::Transfer {
+            old: page,
+            dirty: slot.dirty(),
+        });
+        // Images of earlier checkpoints carry the old id, so the next one must hold the whole page.
+        slot.set_dirty(u64::MAX);
         Ok(new)
     }
 
@@ -239,7 +250,11 @@ impl State {
         let derivation = structure.graph.disconnect(node)?;
         slot.set_derived(false);
         self.refresh_parents(structure, &derivation.parents);
+        let epoch = slot.epoch();
+        // Until now it counted waves, which no log records: from here on it counts transactions.
+        slot.set_epoch(0);
         journal.undo.push(Undo::Disconnect {
+            epoch,
             child: node,
             transform: derivation.transform,
             parents: derivation.parents,
@@ -308,12 +323,14 @@ impl State {
 
     /// Takes back what `journal` says, newest first.
     pub(crate) fn undo(&self, structure: &mut Structure, journal: Journal) {
+        let history = journal.history;
         for undo in journal.undo.into_iter().rev() {
             match undo {
                 Undo::Allocate { page } => self.undo_allocate(structure, page),
-                Undo::Transfer { old } => {
+                Undo::Transfer { old, dirty } => {
                     if let Some(slot) = self.table.slot(old.index()) {
                         slot.set_generation(old.generation());
+                        slot.set_dirty(dirty);
                     }
                 }
                 Undo::Connect { child, page } => {
@@ -326,6 +343,7 @@ impl State {
                     }
                 }
                 Undo::Disconnect {
+                    epoch,
                     child,
                     transform,
                     parents,
@@ -335,6 +353,7 @@ impl State {
                         self.refresh_parents(structure, &parents);
                         if let Some(slot) = page.and_then(|page| self.table.slot(page)) {
                             slot.set_derived(true);
+                            slot.set_epoch(epoch);
                         }
                     }
                 }
@@ -342,6 +361,9 @@ impl State {
                     set_annotation(&mut structure.metadata, page, &key, value);
                 }
             }
+        }
+        if let Some(history) = history {
+            structure.placement.rewind(history);
         }
     }
 

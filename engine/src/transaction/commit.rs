@@ -182,6 +182,11 @@ impl Transaction<'_> {
             Ok(done) => done,
             Err(error) => {
                 state.undo(structure, journal);
+                if self.changes_graph() {
+                    // Components that were joined stay joined, so stale pages may have moved all the same.
+                    state.settle_graph(structure, locked, &[]);
+                    state.run_pending(&structure.graph, locked);
+                }
                 self.stream.truncate(kept_runs.0);
                 (self.run_count, self.has_large_run) = (kept_runs.1, kept_runs.2);
                 return Err(error);
@@ -324,6 +329,8 @@ impl Transaction<'_> {
         self.check_written(state)?;
         self.check_frees(state, structure, &mut resolved)?;
         for page in kept {
+            // It may have been transferred after it was disconnected.
+            let page = resolved.resolve(page).unwrap_or(page);
             // One that was connected anew has its bytes from its new parents.
             if !state.require(page)?.is_derived() {
                 self.keep_bytes(state, page)?;
@@ -448,7 +455,9 @@ impl Transaction<'_> {
                 Op::Transfer { new, .. } => new,
                 Op::Connect { child, .. } | Op::Disconnect { child } => child,
             };
-            pages.insert(PageId::from_bits(*bits));
+            // Subscribers are told the ids that are valid after the commit.
+            let page = PageId::from_bits(*bits);
+            pages.insert(resolved.resolve(page).unwrap_or(page));
         }
         Some(pages)
     }

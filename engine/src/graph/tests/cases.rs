@@ -75,7 +75,7 @@ fn lanes_are_computed_whole() {
 
 #[test]
 fn a_failure_makes_its_cone_stale_until_it_succeeds() {
-    let _hook = quiet_panics();
+    quiet_panics();
     for (byte, text) in [
         (0xfe, "transform failed: told to"),
         (0xff, "transform panicked: told to"),
@@ -138,7 +138,7 @@ fn an_observer_that_panics_does_not_spoil_the_scratch() {
             panic!("told to");
         }
     }
-    let _hook = quiet_panics();
+    quiet_panics();
     let mut world = World::new(&[8; 4]);
     world.connect(1, Copy, &[0]);
     world.connect(2, Copy, &[0]);
@@ -167,8 +167,40 @@ fn an_observer_that_panics_does_not_spoil_the_scratch() {
 }
 
 #[test]
+fn an_observer_that_panics_after_a_transform_did_is_told_apart() {
+    struct Bomb;
+    impl WaveObserver for Bomb {
+        fn changed(&mut self, _: Node, _: PageIndex, _: &[Range<u64>]) {}
+        fn staled(&mut self, _: Node, _: PageIndex, _: Node) {
+            panic!("told to");
+        }
+    }
+    quiet_panics();
+    let mut world = World::new(&[8; 3]);
+    world.connect(1, Fragile, &[0]);
+    world.connect(2, Copy, &[1]);
+    world.write(0, 0, &[0xff]);
+    let seeds = [(world.nodes[0], 0..1)];
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        // SAFETY: pages lie side by side in the arena, and nothing else runs.
+        unsafe {
+            run(
+                &world.graph,
+                &world.arena,
+                &mut world.scratch,
+                &seeds,
+                1,
+                &mut world.stale,
+                &mut Bomb,
+            )
+        }
+    }));
+    assert!(result.is_err(), "the transform was blamed for the observer");
+}
+
+#[test]
 fn any_number_of_threads_gives_the_same() {
-    let _hook = quiet_panics();
+    quiet_panics();
     const LEN: u64 = 64 << 10;
     const WIDTH: usize = 24;
     let mut results = Vec::new();

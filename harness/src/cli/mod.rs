@@ -1,0 +1,41 @@
+//! The `mmsb` command.
+
+mod args;
+mod check;
+mod corpus;
+mod execute;
+mod exit;
+mod expand;
+mod import;
+mod list;
+mod new;
+mod output;
+mod progress;
+mod run;
+mod schema;
+
+pub(crate) use args::Arguments;
+pub(crate) use exit::Exit;
+
+use args::Command;
+use output::Output;
+
+/// Does what the command line says.
+pub(crate) fn execute(arguments: Arguments) -> Exit {
+    arguments.color.choose();
+    let mut out = Output::stdout();
+    let result = match &arguments.command {
+        Command::Run(args) => run::run(args),
+        Command::List(args) => list::list(args, &mut out),
+        Command::Check(args) => check::check(args, &mut out),
+        Command::Expand(args) => expand::expand(args, &mut out),
+        Command::Schema(args) => schema::schema(args, &mut out),
+        Command::New(args) => new::new(args, &mut out),
+        Command::Import(args) => import::import(args, &mut out),
+    };
+    let result = result.and_then(|exit| out.finish().map(|()| exit));
+    result.unwrap_or_else(|error| {
+        output::complain(&error);
+        Exit::Usage
+    })
+}

@@ -1,0 +1,131 @@
+//! What an `expect` step checks.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::data::{Data, Region};
+use super::num::Num;
+use super::value::{Digest, Name, Names, StateDigest};
+
+/// One check. Which one is told by its keys, in any order.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Expect {
+    /// `{page: a, at: 0, hex: ...}`: the bytes or the digest of a page or of a range of it.
+    Page(PageCheck),
+    /// `{state: "blake3:..."}`: the state digest.
+    State(StateDigest),
+    /// `{same: [a, b]}`: pages that hold the same bytes.
+    Same(Names),
+    /// `{equal: {page: a, at: 0, len: 8, to: {page: b, at: 8}}}`: two ranges that hold the same bytes.
+    Equal(Equal),
+    /// `{zero: a}`: a page or a range of it that holds only zeros.
+    Zero(Region),
+    /// `{unchanged_since: mark}`, or of one page `{page: a, unchanged_since: mark}`: the bytes are
+    /// those of the time of the mark.
+    UnchangedSince(UnchangedSince),
+    /// `{counter: name, is: n}`: a counter of the bus, such as `commits`.
+    Counter(Counter),
+    /// `{epoch: {page: a, is: n}}`: how often the page changed.
+    Epoch(Epoch),
+    /// `{meta: {page: a, key: owner, is: qa}}`: an annotation of a page.
+    Meta(Meta),
+    /// `{pages: n}`: how many pages there are.
+    Pages(Num),
+    /// `{stale: a}`: a name that stands for a page no longer there, or for a derived page that
+    /// could not be recomputed.
+    Stale(Name),
+    /// `{lsn: n}`: the LSN of the last commit.
+    Lsn(Num),
+}
+
+/// The bytes or the digest of a page or of a range of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PageCheck {
+    /// The page.
+    pub page: Name,
+    /// A snapshot to look into, in place of the present.
+    pub snapshot: Option<Name>,
+    /// Where the range starts.
+    pub at: Num,
+    /// How long the range is: for a digest, up to the end of the page if left out; for data, as long
+    /// as the data.
+    pub len: Option<Num>,
+    /// What must be there.
+    pub content: Content,
+}
+
+/// What must be in a range of a page.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// These bytes.
+    Data(Data),
+    /// Bytes with this digest.
+    Digest(Digest),
+}
+
+/// Two ranges of the same length that hold the same bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Equal {
+    /// The one page.
+    pub page: Name,
+    /// Where its range starts; 0 if left out.
+    #[serde(default, skip_serializing_if = "Num::is_zero")]
+    pub at: Num,
+    /// How long it is; up to the end of the page if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub len: Option<Num>,
+    /// The other range; its length is that of the first where it is left out.
+    pub to: Region,
+}
+
+/// Bytes that are those of the time of a mark.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnchangedSince {
+    /// The page, or `None` for the whole state.
+    pub page: Option<Name>,
+    /// The mark.
+    pub mark: Name,
+}
+
+/// A counter of the bus.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Counter {
+    /// The name of the counter.
+    pub counter: Name,
+    /// The bound.
+    pub bound: Bound,
+}
+
+/// What a number must satisfy.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Bound {
+    /// Exactly this.
+    Is(Num),
+    /// This or more.
+    AtLeast(Num),
+    /// This or less.
+    AtMost(Num),
+}
+
+/// How often a page changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Epoch {
+    /// The page.
+    pub page: Name,
+    /// Its epoch.
+    pub is: Num,
+}
+
+/// An annotation of a page: `is: text`, or `absent: true`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Meta {
+    /// The page.
+    pub page: Name,
+    /// The key.
+    pub key: String,
+    /// The value that it must have, or `None` if the key must be absent.
+    pub value: Option<String>,
+}

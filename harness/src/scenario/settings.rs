@@ -1,0 +1,131 @@
+//! What surrounds the steps of a scenario: what it requires, its options and its matrix.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::num::Num;
+use super::value::{Map, Name};
+
+/// Something a machine may or may not offer.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Capability {
+    /// The Linux kernel.
+    Linux,
+    /// A real file system with working `fdatasync`.
+    Filesystem,
+    /// Simulated storage: available everywhere, named where a scenario relies on its faults.
+    Sim,
+    /// At least one GPU with a driver.
+    Gpu,
+    /// At least two processor cores.
+    Multicore,
+}
+
+/// The axes of a scenario and the combinations that are left out or added.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Matrix {
+    /// The values of each axis. `storage`, `durability`, `propagation`, `retain`, `threads`, `appliers`, `segment` and
+    /// `arena` set the option of that name; any other axis is a variable with number values.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub axes: Map<Vec<AxisValue>>,
+    /// Combinations to leave out: each entry drops every cell that has all of its values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<Map<AxisValue>>,
+    /// Cells to add after exclusion, each with a value for every axis.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<Map<AxisValue>>,
+}
+
+/// One value of an axis: a number, or a word such as `sim`.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum AxisValue {
+    /// A number or size; an axis takes no expressions.
+    Num(Num),
+    /// A word, for the axes that are a choice.
+    Word(Name),
+}
+
+/// How the bus is opened. What is left out keeps its default, or at `reopen` its present value.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Where the log and the checkpoints live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageKind>,
+    /// The durability of a plain `commit`; `sync` if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
+    /// When derived pages are recomputed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propagation: Option<Propagation>,
+    /// Which log segments are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retain: Option<Retain>,
+    /// Threads that a propagation wave may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<Num>,
+    /// Threads that apply the log in recovery and replay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub appliers: Option<Num>,
+    /// Length of one log segment in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<Num>,
+    /// Length of the page arena in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arena: Option<Num>,
+}
+
+impl Options {
+    /// Whether every option is left out.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Where the log and the checkpoints live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StorageKind {
+    /// Simulated storage in memory, deterministic.
+    Sim,
+    /// A directory on the real file system.
+    Fs,
+}
+
+/// How safe a commit is once it returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// In memory only: lost with the process.
+    Memory,
+    /// Written to the operating system: survives the process, not the machine.
+    Buffered,
+    /// Synced to stable storage: survives a power failure.
+    Sync,
+}
+
+/// When derived pages are recomputed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Propagation {
+    /// In each commit.
+    Eager,
+    /// At `propagate`, or when a derived page is read.
+    Deferred,
+}
+
+/// Which log segments are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Retain {
+    /// Every segment, so that any state of the past can be replayed.
+    All,
+    /// Those that the kept checkpoints still need.
+    Checkpoints,
+}

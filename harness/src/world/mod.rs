@@ -1,0 +1,31 @@
+//! The world that a scenario runs in: the engine under test, the model, the storage, and the comparison between
+//! them after every step.
+//!
+//! [`run()`] executes one scenario in one cell of its matrix; [`missing`] says beforehand whether it can run here.
+
+mod capability;
+mod compare;
+mod concurrent;
+mod data;
+mod expect;
+mod failure;
+mod files;
+pub mod generate;
+mod listen;
+mod model;
+mod open;
+mod path;
+mod replay;
+mod run;
+mod shrink;
+mod stage;
+mod storage;
+mod trace;
+pub mod transforms;
+
+pub use capability::missing;
+pub use expect::COUNTERS;
+pub use failure::{Difference, Failure};
+pub use run::{Context, Outcome, Progress, Verdict, run};
+pub use shrink::shrink;
+pub use storage::{Operations, SimulatedStorage};

@@ -1,0 +1,286 @@
+//! Opening, closing and crashing, and what the model makes of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use mmsb_engine::{Bus, Clock, FileStorage, OpenError, Retention, Storage};
+
+use super::SimulatedStorage;
+use super::failure::{Fault, Outcome};
+use super::run::World;
+use super::{compare, transforms};
+use crate::scenario::ErrorKind;
+use crate::scenario::ast::{self, Durability, Propagation, Retain, StorageKind};
+use crate::scenario::num::Scope;
+
+/// Short, so that making a segment costs little beside a scenario's few commits.
+const SEGMENT_BYTES: u64 = 64 << 10;
+const ARENA_BYTES: u64 = 1 << 30;
+/// More threads than this are taken for a slip.
+const MAX_THREADS: u64 = 256;
+
+/// The options of a scenario with all defaults put in.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) storage: StorageKind,
+    pub(crate) durability: Durability,
+    pub(crate) propagation: Propagation,
+    retain: Retain,
+    threads: usize,
+    pub(crate) appliers: usize,
+    segment_bytes: u64,
+    arena_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            storage: StorageKind::Sim,
+            durability: Durability::Sync,
+            propagation: Propagation::Eager,
+            retain: Retain::All,
+            threads: 1,
+            appliers: 1,
+            segment_bytes: SEGMENT_BYTES,
+            arena_bytes: ARENA_BYTES,
+        }
+    }
+}
+
+impl Settings {
+    /// These, except for what `options` says.
+    pub(crate) fn with(&self, options: &ast::Options, scope: &Scope) -> Outcome<Self> {
+        let number = |num: &Option<_>, default: u64| -> Outcome<u64> {
+            num.as_ref()
+                .map_or(Ok(default), |num: &crate::scenario::num::Num| {
+                    Ok(num.eval(scope)?)
+                })
+        };
+        Ok(Self {
+            storage: options.storage.unwrap_or(self.storage),
+            durability: options.durability.unwrap_or(self.durability),
+            propagation: options.propagation.unwrap_or(self.propagation),
+            retain: options.retain.unwrap_or(self.retain),
+            threads: threads("threads", number(&options.threads, self.threads as u64)?)?,
+            appliers: threads("appliers", number(&options.appliers, self.appliers as u64)?)?,
+            segment_bytes: number(&options.segment, self.segment_bytes)?,
+            arena_bytes: number(&options.arena, self.arena_bytes)?,
+        })
+    }
+
+    /// The engine's options.
+    pub(crate) fn engine(&self, computed: &Arc<AtomicU64>) -> Outcome<mmsb_engine::Options> {
+        Ok(mmsb_engine::Options {
+            arena_bytes: self.arena_bytes,
+            segment_bytes: self.segment_bytes,
+            retention: match self.retain {
+                Retain::All => Retention::Everything,
+                Retain::Checkpoints => Retention::Checkpoints,
+            },
+            propagation: match self.propagation {
+                Propagation::Eager => mmsb_engine::Propagation::Eager,
+                Propagation::Deferred => mmsb_engine::Propagation::Deferred,
+            },
+            threads: self.threads,
+            appliers: self.appliers,
+            // The same in every run, as two runs of one scenario must write the same bytes.
+            identity: Some(*b"mmsb scenario 01"),
+            transforms: transforms::registry(computed)
+                .map_err(|error| Fault::new(error.to_string()))?,
+            ..mmsb_engine::Options::default()
+        })
+    }
+}
+
+/// A number of threads from 1 on.
+pub(crate) fn threads(what: &str, count: u64) -> Outcome<usize> {
+    usize::try_from(count)
+        .ok()
+        .filter(|_| (1..=MAX_THREADS).contains(&count))
+        .ok_or_else(|| {
+            Fault::of(
+                ErrorKind::BusBadOptions,
+                format!("{what} is {count}; 1 to {MAX_THREADS} are allowed"),
+            )
+        })
+}
+
+/// Where the files of the bus are.
+#[derive(Clone, Debug)]
+pub(crate) enum Disk {
+    Simulated(SimulatedStorage),
+    Directory(PathBuf),
+}
+
+impl Disk {
+    pub(crate) fn storage(&self) -> Outcome<Arc<dyn Storage>> {
+        Ok(match self {
+            Self::Simulated(storage) => Arc::new(storage.clone()),
+            Self::Directory(path) => Arc::new(FileStorage::create(path)?),
+        })
+    }
+}
+
+impl World<'_> {
+    /// Opens the bus for the first time.
+    pub(crate) fn create(&mut self) -> Outcome {
+        let bus = self.open_engine()?;
+        let report = bus.opened();
+        if !report.created || report.last_lsn.0 != 0 {
+            return Err(Fault::new(format!(
+                "the directory is not empty: it has a log up to LSN {}",
+                report.last_lsn
+            )));
+        }
+        self.bus = Some(bus);
+        Ok(())
+    }
+
+    fn open_engine(&self) -> Outcome<Bus> {
+        let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let options = self.settings.engine(&self.computed)?;
+        Bus::open_with(self.disk.storage()?, clock, options)
+            .map_err(|error: OpenError| error.into())
+    }
+
+    /// Opens what the storage holds. A bus that is open already keeps another one out.
+    pub(crate) fn open(&mut self, options: &ast::Options) -> Outcome {
+        let settings = self.settings.with(options, &self.stage.scope)?;
+        if settings.storage != self.settings.storage {
+            return Err(Fault::of(
+                ErrorKind::BusBadOptions,
+                "the storage stays what it was when the scenario began",
+            ));
+        }
+        let before = std::mem::replace(&mut self.settings, settings);
+        let opened = self.open_engine();
+        if self.bus.is_some() {
+            self.settings = before;
+            return match opened {
+                Ok(_) => Err(Fault::new(
+                    "a second bus could be opened on the directory of an open one",
+                )),
+                Err(fault) => Err(fault),
+            };
+        }
+        match opened {
+            Ok(bus) => self.opened(bus),
+            Err(fault) => {
+                self.settings = before;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Takes over a bus that was opened, and compares all of it with what must have been recovered.
+    fn opened(&mut self, bus: Bus) -> Outcome {
+        self.stage.durability = self.settings.durability;
+        let lsn = bus.opened().last_lsn.0;
+        let bus = self.bus.insert(bus);
+        let safe = self.safe_lsn;
+        if lsn < safe {
+            let message = format!(
+                "recovery came to LSN {lsn}, but everything up to LSN {safe} was acknowledged as safe"
+            );
+            return Err(Fault::new(message));
+        }
+        if lsn > self.model.lsn() {
+            let message = format!(
+                "recovery came to LSN {lsn}, but the last commit had LSN {}",
+                self.model.lsn()
+            );
+            return Err(Fault::new(message));
+        }
+        if !self.model.roll_back(lsn) {
+            let message = "a crash lost commits, and what was before is not known: `crash` must stand in the scenario \
+                           itself and not in a trace";
+            return Err(Fault::new(message));
+        }
+        while self.renames.back().is_some_and(|(of, _)| *of > lsn) {
+            for (name, old) in self
+                .renames
+                .pop_back()
+                .into_iter()
+                .flat_map(|(_, renamed)| renamed)
+                .rev()
+            {
+                match old {
+                    Some(id) => self
+                        .stage
+                        .names
+                        .insert(name, super::stage::PageKey::Existing(id)),
+                    None => self.stage.names.remove(&name),
+                };
+            }
+        }
+        self.marks.retain(|_, mark| mark.lsn <= lsn);
+        self.safe_lsn = lsn;
+        self.model.durable(lsn);
+        compare::everything(bus, &mut self.model, &self.stage.names)?;
+        compare::figures(bus, &self.model)
+    }
+
+    /// Closes the bus in order, after a last comparison.
+    pub(crate) fn close(&mut self) -> Outcome {
+        self.compare_everything()?;
+        self.stage.abort();
+        self.listeners
+            .values_mut()
+            .for_each(super::listen::Listener::end);
+        let Some(bus) = self.bus.take() else {
+            return Err(closed());
+        };
+        bus.close()?;
+        self.safe(self.model.lsn());
+        Ok(())
+    }
+
+    /// Drops the bus and whatever is not safe.
+    pub(crate) fn crash(&mut self) -> Outcome {
+        let bus = self.bus.take().ok_or_else(closed)?;
+        self.stage.abort();
+        self.listeners
+            .values_mut()
+            .for_each(super::listen::Listener::end);
+        self.safe(bus.durable_lsn().0);
+        bus.abandon();
+        if let Disk::Simulated(storage) = &self.disk {
+            self.disk = Disk::Simulated(storage.crash());
+        }
+        Ok(())
+    }
+
+    /// Notes that everything up to `lsn` must survive from now on.
+    pub(crate) fn safe(&mut self, lsn: u64) {
+        self.safe_lsn = self.safe_lsn.max(lsn);
+        self.model.durable(self.safe_lsn);
+        if !self.keeps_all {
+            while self
+                .renames
+                .front()
+                .is_some_and(|(of, _)| *of <= self.safe_lsn)
+            {
+                self.renames.pop_front();
+            }
+        }
+    }
+
+    /// Notes what a commit of this durability has made safe.
+    pub(crate) fn acknowledged(&mut self, lsn: u64, durability: Durability) {
+        let survives = match durability {
+            Durability::Sync => true,
+            // On a real file system a crash is the death of the process, which the operating system survives.
+            Durability::Buffered => self.settings.storage == StorageKind::Fs,
+            Durability::Memory => false,
+        };
+        if survives {
+            self.safe(lsn);
+        }
+    }
+}
+
+/// The error of a step that needs an open bus.
+pub(crate) fn closed() -> Box<Fault> {
+    Fault::of(ErrorKind::BusClosed, "the bus is closed; open it first")
+}
