@@ -14,12 +14,22 @@ fn main() {
     let root = root();
     let trials = match only_name(&arguments) {
         Some(name) => of_file(&root, Path::new(&format!("{}.yaml", file_of(name)))),
-        None => files(&root)
-            .iter()
-            .flat_map(|file| of_file(&root, file))
-            .collect(),
+        None => whole_corpus(&root),
     };
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// All tests. A corpus that is not there is a failure: nothing would have been tested.
+fn whole_corpus(root: &Path) -> Vec<Trial> {
+    let files = files(root);
+    if files.is_empty() {
+        let message = format!(
+            "no scenarios in {}; set MMSB_SCENARIOS to their folder",
+            root.display()
+        );
+        return vec![Trial::test("corpus", move || Err(message.into()))];
+    }
+    files.iter().flat_map(|file| of_file(root, file)).collect()
 }
 
 /// Where the scenarios are: asked at run time, because test binaries travel.

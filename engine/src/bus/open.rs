@@ -220,6 +220,7 @@ fn create(
         storage: Arc::clone(storage),
         identity,
         segment_bytes: options.segment_bytes,
+        prefill: options.prefill,
     };
     let header = SegmentHeader {
         identity,
@@ -231,9 +232,9 @@ fn create(
     };
     let name = segment_name(1);
     let segment = maker
-        .open(header, None)
+        .open(header, None, options.prefill)
         .map_err(failed("create", name.clone()))?;
-    begin_segment(storage, &segment, options).map_err(failed("write", name))?;
+    begin_segment(storage, &segment).map_err(failed("write", name))?;
     Ok(Parts {
         state: State::new(options).map_err(|error: ArenaError| RecoveryError::from(error))?,
         log: LogWriter::new(
@@ -259,15 +260,8 @@ fn create(
     })
 }
 
-/// Fills the first segment with zeros if that is wanted, writes its header, and makes file and name durable.
-fn begin_segment(
-    storage: &Arc<dyn Storage>,
-    segment: &Segment,
-    options: &Options,
-) -> io::Result<()> {
-    if options.prefill {
-        fill_with_zeros(&*segment.file, FIRST_POSITION, segment.header.segment_bytes)?;
-    }
+/// Writes the header of the first segment, and makes file and name durable.
+fn begin_segment(storage: &Arc<dyn Storage>, segment: &Segment) -> io::Result<()> {
     segment.file.write_all_at(&segment.header.encode(), 0)?;
     segment.file.sync()?;
     storage.sync_names()
@@ -307,6 +301,7 @@ fn resume(
         storage: Arc::clone(storage),
         identity: rebuilt.map.identity,
         segment_bytes: options.segment_bytes,
+        prefill: options.prefill,
     };
     let resume = Resume {
         segment,

@@ -88,15 +88,18 @@ pub(crate) struct SegmentMaker {
     pub storage: Arc<dyn Storage>,
     pub identity: Identity,
     pub segment_bytes: u64,
+    pub prefill: bool,
 }
 
 impl SegmentMaker {
-    /// Opens the file of segment `header.sequence`, out of `spare` if there is one that is long enough.
-    /// The name is not durable yet, and the header is not written.
+    /// Opens the file of segment `header.sequence`, out of `spare` if there is one that is long enough;
+    /// else a new one, filled with zeros first if `prefill`. The name is not durable yet, and the header
+    /// is not written.
     pub(crate) fn open(
         &self,
         header: SegmentHeader,
         spare: Option<&Spare>,
+        prefill: bool,
     ) -> io::Result<Arc<Segment>> {
         let name = segment_name(header.sequence);
         let file = match spare {
@@ -104,7 +107,13 @@ impl SegmentMaker {
                 self.storage.rename(&spare.name, &name)?;
                 self.storage.open(&name, true)?
             }
-            _ => self.storage.create(&name)?,
+            _ => {
+                let file = self.storage.create(&name)?;
+                if prefill {
+                    fill_with_zeros(&*file, SEGMENT_HEADER_BYTES, header.segment_bytes)?;
+                }
+                file
+            }
         };
         Ok(Segment::new(file, header))
     }

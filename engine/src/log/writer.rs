@@ -441,11 +441,17 @@ impl LogWriter {
                 .is_some_and(|spare| spare.len_bytes >= header.segment_bytes);
             if fits { spares.pop_front() } else { None }
         };
+        // Nobody prepared a segment. Where commits are synced, filling it now costs less than what every sync
+        // in it would cost more; where they are not, it would be wasted.
+        let prefill = self.maker.prefill && self.durable_lsn() >= append.segment.header.first_lsn;
         append.statistics.recycled += u64::from(spare.is_some());
         append.statistics.rotations += 1;
-        append.segment = self.maker.open(header, spare.as_ref()).map_err(|error| {
-            self.poison("creation", &segment_name(header.sequence), None, &error)
-        })?;
+        append.segment = self
+            .maker
+            .open(header, spare.as_ref(), prefill)
+            .map_err(|error| {
+                self.poison("creation", &segment_name(header.sequence), None, &error)
+            })?;
         self.names_unsynced.store(true, Ordering::Release);
         append.position = 0;
         append.push(&header.encode());

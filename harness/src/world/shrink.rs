@@ -177,11 +177,11 @@ mod tests {
             ..Scenario::default()
         };
         let mut tries = 0;
-        let shrunk = shrink(&scenario, 3, |_| {
+        let shrunk = shrink(&scenario, 3, |candidate| {
             tries += 1;
-            true
+            candidate.steps.len() >= 50
         });
         assert_eq!(tries, 3);
-        assert!(shrunk.steps.len() < 100);
+        assert_eq!(shrunk.steps.len(), 50);
     }
 }

@@ -442,6 +442,11 @@ impl Checker {
         self.step(last);
         self.lenient = outer;
         (self.pages, self.committed, self.staged, self.closed) = kept;
+        // A refused commit drops what was staged for it, also by steps before the `fails`.
+        if matches!(&**last, Step::Commit(_) | Step::Transaction(_)) {
+            self.pages = self.committed.clone();
+            self.staged = None;
+        }
     }
 
     fn expect(&mut self, expect: &Expect) {

@@ -5,13 +5,15 @@
 //! So removing choices and lowering their numbers, which is how property tests shrink, always gives a
 //! scenario again, and a shorter one.
 
+mod pages;
+mod writes;
+
 use crate::scenario::ErrorKind;
 use crate::scenario::ast::{
-    Allocate, Annotate, Connect, Custom, Delta, Derive, Diff, Drain, Durability, Elementwise,
-    Fails, Lane, Masked, NewPage, Options, PageArg, PageSpec, Propagation, Replay, ReplayTo,
-    Scatter, Scenario, Semiring, Slice, Step, StorageKind, Subscribe, Transfer, VERSION, Write,
+    Drain, Durability, Fails, Options, PageSpec, Propagation, Replay, ReplayTo, Scenario, Step,
+    StorageKind, Subscribe, VERSION, Write,
 };
-use crate::scenario::data::{Data, Fill, Random, Region, Run};
+use crate::scenario::data::{Data, Random};
 use crate::scenario::expect::Expect;
 use crate::scenario::num::{Expr, Num, Unit};
 use crate::scenario::value::{Hex, Located, Map, Name, Names};
@@ -52,7 +54,7 @@ impl Default for Profile {
 
 /// Lengths of pages, so few that pages of one length meet in a transform.
 const LENS: [u64; 8] = [64, 64, 64, 8, 1, 200, 4096, 20_000];
-/// The last pages of a scenario with many: the first page, which every scenario has.
+/// The length of the first page, which every scenario has.
 const FIRST_LEN: u64 = 64;
 
 /// The scenario that follows from these choices.
@@ -100,6 +102,7 @@ struct Generator {
     structural: bool,
     marks: u32,
     subscribed: bool,
+    subscriptions: u32,
 }
 
 fn num(value: u64) -> Num {
@@ -145,6 +148,7 @@ impl Generator {
             structural: false,
             marks: 0,
             subscribed: false,
+            subscriptions: 0,
         }
     }
 
@@ -155,7 +159,7 @@ impl Generator {
             storage: (self.profile.storage == StorageKind::Fs).then_some(StorageKind::Fs),
             propagation: (head.verb % 2 == 1).then_some(Propagation::Deferred),
             threads: (head.a % 3 == 1).then(|| num(2)),
-            appliers: (head.b % 3 > 0).then(|| num(wrap(head.b, 3) + 1)),
+            appliers: (!head.b.is_multiple_of(3)).then(|| num(wrap(head.b, 3) + 1)),
             segment: (head.c % 2 == 1).then(|| num(8192)),
             ..Options::default()
         };
@@ -244,389 +248,6 @@ impl Generator {
         }
     }
 
-    fn stage(&mut self, step: Step, structural: bool) -> Option<()> {
-        self.staged = true;
-        self.structural |= structural;
-        self.push(step);
-        Some(())
-    }
-
-    fn stage_write(&mut self, at: usize, step: Step) -> Option<()> {
-        self.update(at, |page| page.written = true);
-        self.stage(step, false)
-    }
-
-    fn write(&mut self, choice: Choice) -> Option<()> {
-        let (at, page, len) = self.base(choice.a)?;
-        let start = wrap(choice.b, len);
-        let data = random(choice.c, 1 + wrap(choice.c / 7, (len - start).min(100)));
-        self.stage_write(
-            at,
-            Step::Write(Write {
-                page,
-                at: num(start),
-                data,
-            }),
-        )
-    }
-
-    fn fill(&mut self, choice: Choice) -> Option<()> {
-        let (at, page, _) = self.base(choice.a)?;
-        let data = Data::Fill(Fill {
-            byte: num(wrap(choice.c, 256)),
-            len: None,
-        });
-        self.stage_write(
-            at,
-            Step::Write(Write {
-                page,
-                at: Num::ZERO,
-                data,
-            }),
-        )
-    }
-
-    fn delta(&mut self, choice: Choice) -> Option<()> {
-        let (at, page, len) = self.base(choice.a)?;
-        let runs = (0..1 + choice.c % 3).map(|number| {
-            let start = wrap(choice.b.wrapping_mul(number * 2 + 1), len);
-            let run_len = 1 + wrap(choice.c / 3, (len - start).min(20));
-            Run {
-                at: num(start),
-                data: random(choice.c.wrapping_add(number), run_len),
-            }
-        });
-        let runs = runs.collect();
-        self.stage_write(at, Step::Delta(Delta { page, runs }))
-    }
-
-    fn masked(&mut self, choice: Choice) -> Option<()> {
-        let (at, page, len) = self.base(choice.a)?;
-        let start = wrap(choice.b, len);
-        let data_len = (1 + wrap(choice.c, 8)).min(len - start);
-        // At least one bit, and none beyond the data.
-        let mask = (choice.c.to_le_bytes()[1] | 1) & (0xff >> (8 - data_len.clamp(1, 8)));
-        let step = Masked {
-            page,
-            at: num(start),
-            mask: Hex::new(vec![mask]),
-            data: random(choice.c, data_len),
-        };
-        self.stage_write(at, Step::Masked(step))
-    }
-
-    fn diff(&mut self, choice: Choice) -> Option<()> {
-        let (at, page, len) = self.base(choice.a)?;
-        let to = match choice.b % 3 {
-            0 => Data::Random(Random {
-                seed: num(u64::from(choice.c)),
-                len: None,
-            }),
-            1 => Data::Fill(Fill {
-                byte: num(wrap(choice.c, 256)),
-                len: None,
-            }),
-            _ => random(choice.c, 1 + wrap(choice.b, len)),
-        };
-        self.stage_write(at, Step::Diff(Diff { page, to }))
-    }
-
-    fn scatter(&mut self, choice: Choice) -> Option<()> {
-        let (at, page, len) = self.base(choice.a)?;
-        let step = Scatter {
-            page,
-            runs: num(1 + wrap(choice.b, 8)),
-            len: num(1 + wrap(choice.c, len.min(32))),
-            seed: num(u64::from(choice.c)),
-        };
-        self.stage_write(at, Step::Scatter(step))
-    }
-
-    fn copy(&mut self, choice: Choice) -> Option<()> {
-        let (at, page, len) = self.base(choice.a)?;
-        let (_, from, from_len) = self.base(choice.b)?;
-        let start = wrap(choice.c, from_len);
-        let copied = 1 + wrap(choice.c / 3, (from_len - start).min(len));
-        let data = Data::Copy(Region {
-            page: from,
-            at: num(start),
-            len: Some(num(copied)),
-        });
-        self.stage_write(
-            at,
-            Step::Write(Write {
-                page,
-                at: num(wrap(choice.b / 3, len - copied + 1)),
-                data,
-            }),
-        )
-    }
-
-    fn new_page(&mut self, len: u64, parents: Vec<usize>, fails: bool) -> Option<Name> {
-        let live = self.pages.iter().filter(|page| page.live).count();
-        if live >= self.profile.max_pages {
-            return None;
-        }
-        let name = Name::new(format!("p{}", self.pages.len()));
-        self.pages.push(Page {
-            name: name.clone(),
-            len,
-            derived: !parents.is_empty(),
-            parents,
-            fails,
-            live: true,
-            fresh: true,
-            given_up: false,
-            written: false,
-            disconnected: false,
-            unborn: false,
-        });
-        Some(name)
-    }
-
-    fn allocate(&mut self, choice: Choice) -> Option<()> {
-        let len = LENS
-            .get(usize::try_from(choice.a).ok()? % LENS.len())
-            .copied()?;
-        let page = self.new_page(len, Vec::new(), false)?;
-        let fill = (choice.b % 2 == 1).then(|| {
-            Data::Random(Random {
-                seed: num(u64::from(choice.c)),
-                len: None,
-            })
-        });
-        if fill.is_some()
-            && let Some(page) = self.pages.last_mut()
-        {
-            page.written = true;
-        }
-        let page = NewPage {
-            page,
-            size: Some(num(len)),
-            fill,
-            meta: Map::default(),
-            derive: None,
-        };
-        self.stage(Step::Allocate(Allocate { pages: vec![page] }), true)
-    }
-
-    /// A function of one or two pages, with the length that it gives.
-    fn function(
-        &self,
-        choice: Choice,
-        len: Option<u64>,
-        child: Option<usize>,
-    ) -> Option<(Derive, Vec<usize>, u64)> {
-        let fits = |page: &Page| len.is_none_or(|len| page.len == len) && !page.given_up;
-        let first = self.pick(choice.a, |page| {
-            fits(page) && child.is_none_or(|child| !self.depends(page, child))
-        })?;
-        let page = self.pages.get(first)?;
-        let second = self.pick(choice.b, |other| {
-            other.len == page.len
-                && fits(other)
-                && child.is_none_or(|child| !self.depends(other, child))
-        })?;
-        let of = |all: &[usize]| {
-            Some(Names(
-                all.iter()
-                    .map(|at| self.name(*at))
-                    .collect::<Option<Vec<_>>>()?,
-            ))
-        };
-        let custom = |name: &str, params: Option<Hex>| {
-            let name = Name::new(name);
-            Some(Derive::Custom(Custom {
-                name,
-                version: 1,
-                params,
-                of: of(&[first])?,
-            }))
-        };
-        let one = |derive| Some((derive, vec![first], page.len));
-        let two = |derive| Some((derive, vec![first, second], page.len));
-        let semirings = [
-            Semiring::PlusTimes,
-            Semiring::MinPlus,
-            Semiring::MaxPlus,
-            Semiring::OrAnd,
-            Semiring::XorAnd,
-        ];
-        let semiring = *semirings.get(usize::try_from(choice.c / 16).ok()? % 5)?;
-        let lane =
-            *[Lane::U8, Lane::U32, Lane::I64].get(usize::try_from(choice.c / 80).ok()? % 3)?;
-        let lane = if page.len.is_multiple_of(8) {
-            lane
-        } else {
-            Lane::U8
-        };
-        match choice.c % 9 {
-            0 => one(Derive::Copy(of(&[first])?)),
-            1 if len.is_none() => {
-                let at = wrap(choice.b, page.len);
-                Some((
-                    Derive::Slice(Slice {
-                        of: page.name.clone(),
-                        at: num(at),
-                    }),
-                    vec![first],
-                    page.len - at,
-                ))
-            }
-            2 if len.is_none() => {
-                let derive = Derive::Concat(of(&[first, second])?);
-                Some((derive, vec![first, second], page.len * 2))
-            }
-            3 => one(custom("test.fails-on-ff", None)?),
-            4 => one(custom("test.reverse", None)?),
-            5 => one(custom(
-                "test.add",
-                Some(Hex::new(vec![choice.b.to_le_bytes()[0]])),
-            )?),
-            6 | 7 => {
-                let pairs = choice.b % 2 == 1;
-                two(Derive::Elementwise(Elementwise {
-                    semiring,
-                    lane,
-                    of: of(&[first, second])?,
-                    pairs,
-                }))
-            }
-            _ => two(Derive::Xor(of(&[first, second])?)),
-        }
-    }
-
-    /// Whether `page` is `other` or derives from it.
-    fn depends(&self, page: &Page, other: usize) -> bool {
-        let wanted = self.pages.get(other).map(|page| &page.name);
-        let mut waiting = vec![page];
-        while let Some(page) = waiting.pop() {
-            if Some(&page.name) == wanted {
-                return true;
-            }
-            waiting.extend(
-                page.parents
-                    .iter()
-                    .filter_map(|parent| self.pages.get(*parent)),
-            );
-        }
-        false
-    }
-
-    fn derive(&mut self, choice: Choice) -> Option<()> {
-        let (derive, parents, len) = self.function(choice, None, None)?;
-        let fails = choice.c % 9 == 3;
-        let page = self.new_page(len, parents, fails)?;
-        let page = NewPage {
-            page,
-            size: None,
-            fill: None,
-            meta: Map::default(),
-            derive: Some(derive),
-        };
-        let page = match &page.derive {
-            // Lengths that follow from a slice are written out half of the time.
-            Some(Derive::Slice(_)) if choice.a.is_multiple_of(2) => NewPage {
-                size: Some(num(len)),
-                ..page
-            },
-            _ => page,
-        };
-        self.stage(Step::Allocate(Allocate { pages: vec![page] }), true)
-    }
-
-    fn connect(&mut self, choice: Choice) -> Option<()> {
-        let child = self.pick(choice.b / 7, |page| {
-            !page.derived && !page.written && !page.given_up
-        })?;
-        let (name, len) = self
-            .pages
-            .get(child)
-            .map(|page| (page.name.clone(), page.len))?;
-        let (derive, parents, _) = self.function(choice, Some(len), Some(child))?;
-        let fails = choice.c % 9 == 3;
-        self.update(child, |page| {
-            page.parents = parents;
-            page.derived = true;
-            page.fails = fails;
-        });
-        self.stage(Step::Connect(Connect { page: name, derive }), true)
-    }
-
-    /// Whether the bytes of a page may be missing, as its transform or one above it may fail.
-    fn may_be_stale(pages: &[Page], at: usize) -> bool {
-        let mut waiting = vec![at];
-        while let Some(page) = waiting.pop().and_then(|at| pages.get(at)) {
-            if page.derived && page.fails {
-                return true;
-            }
-            waiting.extend(&page.parents);
-        }
-        false
-    }
-
-    fn disconnect(&mut self, choice: Choice) -> Option<()> {
-        let at = self.pick(choice.a, |page| {
-            page.derived && !page.fresh && !page.given_up
-        })?;
-        if Self::may_be_stale(&self.pages, at) || Self::may_be_stale(&self.committed, at) {
-            return None;
-        }
-        self.update(at, |page| {
-            page.parents.clear();
-            page.derived = false;
-            page.disconnected = true;
-        });
-        let page = self.name(at)?;
-        self.stage(Step::Disconnect(PageArg { page }), true)
-    }
-
-    fn free(&mut self, choice: Choice) -> Option<()> {
-        let has_children = |at: usize| {
-            self.pages
-                .iter()
-                .any(|page| page.live && page.derived && page.parents.contains(&at))
-        };
-        let at = self.pick(choice.a, |page| {
-            !page.fresh && !page.given_up && page.name.as_str() != "p0"
-        })?;
-        if has_children(at) {
-            return None;
-        }
-        self.update(at, |page| {
-            page.live = false;
-            page.given_up = true;
-        });
-        let page = self.name(at)?;
-        self.stage(Step::Free(PageArg { page }), true)
-    }
-
-    fn transfer(&mut self, choice: Choice) -> Option<()> {
-        let at = self.pick(choice.a, |page| !page.fresh && !page.given_up)?;
-        self.update(at, |page| page.given_up = true);
-        let page = self.name(at)?;
-        self.stage(Step::Transfer(Transfer { page, old: None }), true)
-    }
-
-    fn annotate(&mut self, choice: Choice) -> Option<()> {
-        let at = self.pick(choice.a, |page| !page.given_up)?;
-        let page = self.name(at)?;
-        let key = if choice.b.is_multiple_of(2) {
-            "owner"
-        } else {
-            "unit"
-        };
-        let value = (choice.c % 4 > 0).then(|| format!("v{}", choice.c % 100));
-        self.stage(
-            Step::Annotate(Annotate {
-                page,
-                key: key.to_owned(),
-                value,
-            }),
-            true,
-        )
-    }
-
     /// Commits. What changes the set of pages is always synced: the generator has to know which pages there
     /// are after a crash.
     fn commit(&mut self, choice: Choice) -> Option<()> {
@@ -711,7 +332,9 @@ impl Generator {
     fn replay(&mut self, choice: Choice) -> Option<()> {
         self.settle();
         let to = match choice.a.checked_rem(self.marks) {
-            Some(mark) if choice.b % 3 > 0 => ReplayTo::Mark(Name::new(format!("m{mark}"))),
+            Some(mark) if !choice.b.is_multiple_of(3) => {
+                ReplayTo::Mark(Name::new(format!("m{mark}")))
+            }
             _ => ReplayTo::End,
         };
         let appliers = (choice.c % 2 == 1).then(|| num(1 + wrap(choice.c, 4)));
@@ -777,7 +400,10 @@ impl Generator {
     }
 
     fn listen(&mut self, choice: Choice) -> Option<()> {
-        let name = Name::new("events");
+        if !self.subscribed {
+            self.subscriptions += 1;
+        }
+        let name = Name::new(format!("events{}", self.subscriptions));
         if self.subscribed {
             self.push(Step::Drain(Drain {
                 name,
