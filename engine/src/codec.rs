@@ -6,21 +6,29 @@
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 
-/// No encoded value is larger than this. A corrupt length can so never make us allocate more.
-pub(crate) const MAX_ENCODED_BYTES: usize = 1 << 30;
+/// No value takes more memory than this when it is decoded, so that a length that is a lie cannot make us
+/// allocate without bound. bincode counts the size of the elements in memory, which is at most
+/// [`GROWTH`] times their encoding; it checks on decoding alone, so [`encode_into`] does on encoding.
+const MAX_DECODED_BYTES: usize = if usize::BITS >= 64 {
+    (1u64 << 36) as usize
+} else {
+    1 << 30
+};
+/// How much larger a value can be in memory than encoded: a `free` is 12 bytes in the log, and as large as any operation in memory.
+const GROWTH: usize = 16;
 
-type Config = Configuration<LittleEndian, Fixint, Limit<MAX_ENCODED_BYTES>>;
+type Config = Configuration<LittleEndian, Fixint, Limit<MAX_DECODED_BYTES>>;
 
 const CONFIG: Config = bincode::config::standard()
     .with_little_endian()
     .with_fixed_int_encoding()
-    .with_limit::<MAX_ENCODED_BYTES>();
+    .with_limit::<MAX_DECODED_BYTES>();
 
 /// Why bytes are not a value.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodecError {
-    /// The value is not representable, or larger than 1 GiB encoded.
+    /// The value is not representable, or too large to be decoded again.
     #[error("cannot encode: {0}")]
     Encode(String),
     /// The bytes are not an encoding of the expected type.
@@ -38,6 +46,12 @@ pub(crate) fn encode_into(
 ) -> Result<(), CodecError> {
     let bytes = bincode::encode_to_vec(value, CONFIG)
         .map_err(|error| CodecError::Encode(error.to_string()))?;
+    if bytes.len() > MAX_DECODED_BYTES / GROWTH {
+        return Err(CodecError::Encode(format!(
+            "{} bytes are too many",
+            bytes.len()
+        )));
+    }
     out.extend_from_slice(&bytes);
     Ok(())
 }

@@ -388,7 +388,7 @@ impl Replayer<'_> {
             .filter(|op| matches!(op, Op::Free { .. }) == frees)
         {
             self.state
-                .replay_op(&mut structure, op)
+                .replay_op(&mut structure, op, record.lsn)
                 .map_err(|error| self.refuse_op(record.lsn, &error))?;
         }
         structure.lsn = record.lsn;

@@ -9,8 +9,10 @@ use crate::lsn::Lsn;
 use crate::page::PageId;
 use crate::state::State;
 use crate::state::content::SharedLock;
-use crate::state::stripes::{Held, StripeSet};
+use crate::state::stripes::{Held, Patience, StripeSet};
+use crate::state::structure::Structure;
 use crate::state::table::{PageFault, Slot};
+use crate::state::wave::StripeState;
 
 /// Why a page cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -184,9 +186,12 @@ impl State {
                 let slot = self.table.live(*page).ok_or_else(|| self.missing(*page))?;
                 stripes.insert(slot.stripe());
             }
+            if crate::state::stripes::held(self.stripes.owner()) == 0 {
+                self.stripes.pass();
+            }
             // Whoever holds the first of these locks must not queue behind a writer for the next.
             let held = self.count_guard();
-            let guards = super::super::state::stripes::held(self.stripes.owner());
+            let guards = crate::state::stripes::held(self.stripes.owner());
             let mut locks = Vec::new();
             for (position, stripe) in stripes.iter().enumerate() {
                 let recursively = position > 0 || guards > 1;
@@ -223,48 +228,73 @@ impl State {
     }
 
     pub(crate) fn digest(&self) -> Result<Digest, ReadError> {
-        loop {
-            let guards = crate::state::stripes::held(self.stripes.owner());
-            let structure = if guards > 0 {
-                self.structure.read_recursive()
-            } else {
-                self.structure.read()
-            };
-            let locks: Vec<_> = StripeSet::ALL
-                .iter()
-                .filter_map(|stripe| self.stripes.shared(stripe, true))
-                .collect();
-            if locks.iter().any(|lock| !lock.pending.is_empty()) {
-                drop((locks, structure));
-                if guards > 0 {
-                    return Err(ReadError::GuardHeld {
-                        page: PageId::new(0, 0),
-                        guards,
-                    });
-                }
-                self.run_all_pending();
-                continue;
-            }
-            let mut digester = StateDigester::new();
-            for index in 0..structure.used {
-                let Some(slot) = self.table.slot(index).filter(|slot| slot.is_live()) else {
-                    continue;
-                };
-                let page = PageId::new(index, slot.generation());
-                let is_stale = slot.is_derived()
-                    && locks.get(slot.stripe() as usize).is_some_and(|lock| {
-                        self.stale_reason(&structure.graph, page, lock).is_some()
-                    });
-                // SAFETY: all stripes are locked.
-                let bytes = unsafe { self.bytes(slot) };
-                digester.page(
-                    page,
-                    slot.len_bytes(),
-                    (!is_stale).then(|| Digest::of(bytes)),
-                );
-            }
-            return Ok(digester.finish());
+        let guards = crate::state::stripes::held(self.stripes.owner());
+        if guards == 0 {
+            self.stripes.pass();
         }
+        let structure = if guards > 0 {
+            self.structure.read_recursive()
+        } else {
+            self.structure.read()
+        };
+        let locks: Vec<_> = StripeSet::ALL
+            .iter()
+            .filter_map(|stripe| self.stripes.shared(stripe, true))
+            .collect();
+        if locks.iter().all(|lock| lock.pending.is_empty()) {
+            return Ok(self.digest_locked(&structure, |stripe| {
+                locks.get(stripe as usize).map(|lock| &**lock)
+            }));
+        }
+        drop((locks, structure));
+        if guards > 0 {
+            let page = PageId::new(0, 0);
+            return Err(ReadError::GuardHeld { page, guards });
+        }
+        self.digest_exclusively()
+    }
+
+    /// Runs what is pending and digests without letting go in between: else other commits could go on
+    /// making something pending for ever.
+    fn digest_exclusively(&self) -> Result<Digest, ReadError> {
+        let mut patience = Patience::new(&self.stripes);
+        loop {
+            let structure = self.structure.write();
+            match self.stripes.try_exclusive(StripeSet::ALL) {
+                Ok(mut locked) => {
+                    self.run_pending(&structure.graph, &mut locked);
+                    return Ok(self.digest_locked(&structure, |stripe| locked.get(stripe)));
+                }
+                Err(busy) => {
+                    drop(structure);
+                    patience.wait_for(busy);
+                }
+            }
+        }
+    }
+
+    /// Digests all pages. The caller holds all stripes; `stripe` gives what they protect.
+    fn digest_locked<'a>(
+        &self,
+        structure: &Structure,
+        stripe: impl Fn(u32) -> Option<&'a StripeState>,
+    ) -> Digest {
+        let mut digester = StateDigester::new();
+        for index in 0..structure.used {
+            let Some(slot) = self.table.slot(index).filter(|slot| slot.is_live()) else {
+                continue;
+            };
+            let page = PageId::new(index, slot.generation());
+            let is_stale = slot.is_derived()
+                && stripe(slot.stripe()).is_some_and(|state| {
+                    self.stale_reason(&structure.graph, page, state).is_some()
+                });
+            // SAFETY: all stripes are locked.
+            let bytes = unsafe { self.bytes(slot) };
+            let digest = (!is_stale).then(|| Digest::of(bytes));
+            digester.page(page, slot.len_bytes(), digest);
+        }
+        digester.finish()
     }
 
     /// Runs the deferred wave that `page` waits for.

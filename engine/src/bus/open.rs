@@ -295,7 +295,7 @@ fn resume(
         warnings: rebuilt.warnings.clone(),
     };
     let segment = cut(&**storage, &rebuilt)?;
-    let (spares, next_spare) = spares(&**storage)?;
+    let (spares, next_spare) = spares(&**storage, options.segment_bytes)?;
     tidy(&**storage, &rebuilt);
     let maker = SegmentMaker {
         storage: Arc::clone(storage),
@@ -328,21 +328,15 @@ fn cut(storage: &dyn Storage, rebuilt: &Rebuilt) -> Result<Arc<Segment>, OpenErr
         }
         .into());
     };
-    // Later segments first: with them there, a shorter log would look like one with a gap.
-    let dropped = rebuilt
-        .map
-        .segments
-        .iter()
-        .skip(tail.segment + 1)
-        .map(|segment| &segment.name);
-    let mut any = false;
-    for name in dropped.rev().chain(&rebuilt.map.unborn) {
+    // The newest first, each made durable before the next: a crash in between leaves a shorter log, not
+    // one with a gap.
+    let later = rebuilt.map.segments.iter().skip(tail.segment + 1);
+    let stranded = rebuilt.map.stranded.iter().map(|stranded| &stranded.name);
+    let dropped: Vec<&String> = later.map(|segment| &segment.name).chain(stranded).collect();
+    for name in dropped.into_iter().rev() {
         storage
             .remove(name)
             .map_err(failed("remove", name.clone()))?;
-        any = true;
-    }
-    if any {
         storage
             .sync_names()
             .map_err(failed("sync", storage.describe()))?;
@@ -358,7 +352,7 @@ fn cut(storage: &dyn Storage, rebuilt: &Rebuilt) -> Result<Arc<Segment>, OpenErr
 }
 
 /// Prepared segments from before. One that does not have its full length was being made.
-fn spares(storage: &dyn Storage) -> Result<(VecDeque<Spare>, u64), OpenError> {
+fn spares(storage: &dyn Storage, segment_bytes: u64) -> Result<(VecDeque<Spare>, u64), OpenError> {
     let names = storage.list().map_err(failed("list", storage.describe()))?;
     let mut spares = VecDeque::new();
     let mut next = 1;
@@ -366,11 +360,16 @@ fn spares(storage: &dyn Storage) -> Result<(VecDeque<Spare>, u64), OpenError> {
         let Some(number) = parse_spare_name(&name) else {
             continue;
         };
-        next = next.max(number + 1);
+        next = next.max(number.saturating_add(1));
         let len_bytes = storage
             .open(&name, false)
             .and_then(|file| file.len_bytes())
             .map_err(failed("open", name.clone()))?;
+        // One that was not finished, or that is for other lengths, would only stand in the way.
+        if len_bytes < segment_bytes {
+            let _ = storage.remove(&name);
+            continue;
+        }
         spares.push_back(Spare { name, len_bytes });
     }
     Ok((spares, next))

@@ -197,6 +197,12 @@ impl Manifest {
     }
 }
 
+/// The length that a manifest file must have, if its head is good.
+pub(crate) fn manifest_len_bytes(head: &[u8], identity: &Identity, sequence: u64) -> Option<u64> {
+    let (len_bytes, _) = decode_head(head, &MANIFEST_MAGIC, identity, sequence).ok()?;
+    len_bytes.checked_add(FILE_HEAD_BYTES as u64)
+}
+
 /// The head of an image file: its body is not covered, every image has checksums of its own.
 pub(crate) fn images_head(identity: &Identity, sequence: u64) -> [u8; FILE_HEAD_BYTES] {
     encode_head(&IMAGES_MAGIC, identity, sequence, &[])

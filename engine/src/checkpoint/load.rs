@@ -4,14 +4,15 @@ use std::io;
 
 use super::format::{
     FILE_HEAD_BYTES, HeadError, IMAGE_ALIGN_BYTES, IMAGE_HEAD_BYTES, ImageFile, ImageHead,
-    Manifest, PageEntry, check_images_head, images_name, manifest_name, parse_manifest_name,
+    Manifest, PageEntry, check_images_head, images_name, manifest_len_bytes, manifest_name,
+    parse_manifest_name,
 };
 use crate::checksum::crc32c;
 use crate::log::format::Identity;
 use crate::memory::{History, Placement};
 use crate::page::PageId;
 use crate::state::State;
-use crate::state::structure::{Journal, home_stripe};
+use crate::state::structure::{Journal, home_stripe, is_retired};
 use crate::storage::{Storage, StorageFile};
 
 /// How much of an image file is read at once; a longer image is read whole.
@@ -79,8 +80,15 @@ pub(crate) fn manifest(
     let name = manifest_name(sequence);
     let read = || -> io::Result<Vec<u8>> {
         let file = storage.open(&name, false)?;
-        let mut bytes = vec![0; usize::try_from(file.len_bytes()?).unwrap_or(usize::MAX)];
+        let len_bytes = file.len_bytes()?;
+        let mut bytes =
+            vec![0; usize::try_from(len_bytes.min(FILE_HEAD_BYTES as u64)).unwrap_or(0)];
         file.read_exact_at(&mut bytes, 0)?;
+        // The head is checked before the file is believed to be as long as it says.
+        if manifest_len_bytes(&bytes, identity, sequence) == Some(len_bytes) {
+            bytes.resize(usize::try_from(len_bytes).unwrap_or(0), 0);
+            file.read_exact_at(&mut bytes, 0)?;
+        }
         Ok(bytes)
     };
     let bytes = read().map_err(|source| CheckpointDamage::Io {
@@ -127,6 +135,28 @@ fn structure(state: &State, manifest: &Manifest) -> Result<(), String> {
         },
     )
     .map_err(|error| error.to_string())?;
+    let positions = manifest.pages.len() + manifest.free.len() + manifest.retired.len();
+    let indices = manifest
+        .pages
+        .iter()
+        .map(|page| PageId::from_bits(page.page).index());
+    let unused = manifest
+        .free
+        .iter()
+        .chain(&manifest.retired)
+        .map(|(index, _)| *index);
+    if positions != manifest.used as usize
+        || indices.chain(unused).any(|index| index >= manifest.used)
+    {
+        return Err("its page table is not whole".to_owned());
+    }
+    if manifest
+        .free
+        .iter()
+        .any(|(_, generation)| is_retired(*generation))
+    {
+        return Err("it gives away positions that are used up".to_owned());
+    }
     structure.used = manifest.used;
     structure.lsn = manifest.structure_lsn;
     for (index, generation) in manifest.free.iter().chain(&manifest.retired) {
@@ -200,6 +230,12 @@ fn images(
         source,
     };
     let file = storage.open(&name, false).map_err(io)?;
+    if file.len_bytes().map_err(io)? < image_file.len_bytes {
+        return Err(CheckpointDamage::Damaged {
+            file: name,
+            why: "it is shorter than it was".to_owned(),
+        });
+    }
     let mut reader = Window {
         file: &*file,
         len_bytes: image_file.len_bytes,

@@ -16,6 +16,8 @@ use crate::lsn::Lsn;
 use crate::options::Retention;
 use crate::page::PageId;
 use crate::recovery::Rebuilt;
+use crate::state::State;
+use crate::state::content::SharedLock;
 use crate::state::table::Slot;
 use crate::storage::StorageFile;
 
@@ -105,7 +107,7 @@ impl Checkpoints {
             .iter()
             .filter(|manifest| manifest.sequence <= used);
         Self {
-            next_sequence: newest + 1,
+            next_sequence: newest.saturating_add(1),
             kept: kept
                 .map(|manifest| Kept {
                     sequence: manifest.sequence,
@@ -125,13 +127,16 @@ impl Checkpoints {
         bus.log().check()?;
         let sequence = self.next_sequence;
         let mut manifest = snapshot_structure(bus, sequence);
+        // What images are taken is taken off the list of changes, so it must be known before that the
+        // manifest can be written.
+        manifest.encode(&self.identity)?;
         let chain = self
             .kept
             .last()
             .map(|kept| kept.images.clone())
             .unwrap_or_default();
         let is_full = is_worn(&chain, &manifest);
-        let mut images = ImageWriter::create(bus, sequence, &self.identity)?;
+        let mut images = ImageWriter::create(bus, sequence, manifest.replay_after, &self.identity)?;
         for entry in &mut manifest.pages {
             images.page(entry, is_full)?;
         }
@@ -329,6 +334,7 @@ struct Written {
 
 struct ImageWriter<'a> {
     bus: &'a Bus,
+    replay_after: Lsn,
     name: String,
     file: Box<dyn StorageFile>,
     sequence: u64,
@@ -339,7 +345,12 @@ struct ImageWriter<'a> {
 }
 
 impl<'a> ImageWriter<'a> {
-    fn create(bus: &'a Bus, sequence: u64, identity: &Identity) -> Result<Self, Poison> {
+    fn create(
+        bus: &'a Bus,
+        sequence: u64,
+        replay_after: Lsn,
+        identity: &Identity,
+    ) -> Result<Self, Poison> {
         let name = images_name(sequence);
         let file = bus
             .storage()
@@ -347,6 +358,7 @@ impl<'a> ImageWriter<'a> {
             .map_err(|error| bus.log().poison("creation", &name, None, &error))?;
         Ok(Self {
             bus,
+            replay_after,
             name,
             file,
             sequence,
@@ -359,9 +371,8 @@ impl<'a> ImageWriter<'a> {
 
     /// Writes what changed of a page since the last checkpoint, or all of it that is not zero, and notes its LSN and epoch.
     fn page(&mut self, entry: &mut PageEntry, is_full: bool) -> Result<(), Poison> {
-        let page = PageId::from_bits(entry.page);
         let state = self.bus.state();
-        let Some((slot, lock)) = state.lock_shared(page) else {
+        let Some((slot, lock, is_moved)) = find(state, entry, self.replay_after) else {
             // Freed meanwhile: the record that freed it comes after `replay_after`, and is replayed.
             return Ok(());
         };
@@ -372,7 +383,10 @@ impl<'a> ImageWriter<'a> {
         entry.lsn = Lsn(slot.lsn());
         // Only checkpoints clear it, and they run one at a time; commits are kept out by the stripe.
         let dirty = slot.dirty();
-        slot.set_dirty(0);
+        if !is_moved {
+            // Under its new id the next checkpoint needs all of it again.
+            slot.set_dirty(0);
+        }
         let granules = if is_full { u64::MAX } else { dirty };
         if granules == 0 || entry.lsn == Lsn::ZERO {
             return Ok(());
@@ -447,6 +461,29 @@ impl<'a> ImageWriter<'a> {
             len_bytes: self.position,
             newest: self.newest,
         })
+    }
+}
+
+/// The page of an entry, locked, and whether it has been transferred since the structure was copied:
+/// then it has a new id, but the bytes are what replay will look for under the old one.
+fn find<'a>(
+    state: &'a State,
+    entry: &PageEntry,
+    replay_after: Lsn,
+) -> Option<(&'a Slot, SharedLock<'a>, bool)> {
+    let page = PageId::from_bits(entry.page);
+    loop {
+        if let Some((slot, lock)) = state.lock_shared(page) {
+            return Some((slot, lock, false));
+        }
+        let slot = state.table.slot(page.index())?;
+        let present = PageId::new(page.index(), slot.generation());
+        if !slot.is_live() {
+            return None;
+        }
+        if let Some((slot, lock)) = state.lock_shared(present) {
+            return (slot.born() <= replay_after.0).then_some((slot, lock, true));
+        }
     }
 }
 

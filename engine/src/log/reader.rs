@@ -91,12 +91,34 @@ pub(crate) struct SegmentFile {
 }
 
 /// The segments of a log, oldest first, without gaps.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct LogMap {
     pub identity: Identity,
     pub segments: Vec<SegmentFile>,
-    /// A newest file whose header never got to the disk, with what it was found to be.
-    pub unborn: Option<String>,
+    /// Files after the last usable segment, oldest first: their headers never got to the disk, or a file
+    /// before them did not. Whether that is the work of a crash is for `tail` to judge.
+    pub stranded: Vec<Stranded>,
+    /// What is wrong with the first of them, if it turns out to be damage.
+    pub obstacle: Option<Obstacle>,
+}
+
+/// A segment file that cannot be read in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Stranded {
+    pub name: String,
+    pub sequence: u64,
+    pub len_bytes: u64,
+    /// Its header, if that is good.
+    pub header: Option<SegmentHeader>,
+}
+
+/// Why the log cannot be read on after its last usable segment.
+#[derive(Clone, Debug)]
+pub(crate) enum Obstacle {
+    /// The file is not there.
+    Missing(String),
+    /// Its header is not good.
+    Header(String, String),
 }
 
 /// Looks at the directory. `None`: there is no log (a first file whose header never arrived counts as none).
@@ -110,38 +132,62 @@ pub(crate) fn discover(storage: &dyn Storage) -> Result<Option<LogMap>, LogError
         .filter_map(|name| parse_segment_name(name))
         .collect();
     sequences.sort_unstable();
-    let Some(&newest) = sequences.last() else {
-        return Ok(None);
-    };
     let mut segments: Vec<SegmentFile> = Vec::with_capacity(sequences.len());
-    let mut unborn = None;
+    let mut stranded = Vec::new();
+    let mut obstacle = None;
     for &sequence in &sequences {
-        if let Some(previous) = segments.last()
-            && previous.header.sequence + 1 != sequence
-        {
-            return Err(LogError::Missing {
-                file: segment_name(previous.header.sequence + 1),
-            });
-        }
-        match inspect(storage, sequence)? {
-            Inspected::Good(segment) => {
-                check_kinship(&segments, &segment)?;
-                segments.push(segment);
+        let name = segment_name(sequence);
+        let (inspected, len_bytes) = inspect(storage, &name)?;
+        let Some(last) = segments.last() else {
+            match inspected {
+                Inspected::Good(header) => {
+                    check_kinship(&name, sequence, &header, None)?;
+                    segments.push(segment(name, header, len_bytes));
+                }
+                Inspected::Blank if sequences.len() == 1 && is_zero(storage, &name, len_bytes)? => {
+                    return Ok(None);
+                }
+                Inspected::Blank => {
+                    return Err(LogError::DamagedHeader {
+                        file: name,
+                        why: "it is zeros".to_owned(),
+                    });
+                }
+                Inspected::Bad(why) => return Err(LogError::DamagedHeader { file: name, why }),
             }
-            Inspected::Bad(SegmentHeaderError::Newer(version)) => {
-                return Err(LogError::Newer {
-                    file: segment_name(sequence),
-                    version,
+            continue;
+        };
+        let expected = last.header.sequence.saturating_add(1);
+        let (header, fault) = match inspected {
+            // A recycled file keeps the header of its earlier life until the new one is written.
+            Inspected::Good(old)
+                if old.identity == last.header.identity && old.sequence < sequence =>
+            {
+                (None, Some("it is that of an earlier segment".to_owned()))
+            }
+            Inspected::Good(header) => {
+                check_kinship(&name, sequence, &header, Some(last))?;
+                (Some(header), None)
+            }
+            Inspected::Blank => (None, Some("it is zeros".to_owned())),
+            Inspected::Bad(why) => (None, Some(why)),
+        };
+        match (header, fault) {
+            (Some(header), None) if stranded.is_empty() && sequence == expected => {
+                segments.push(segment(name, header, len_bytes));
+            }
+            (header, fault) => {
+                obstacle.get_or_insert_with(|| match fault {
+                    Some(why) if sequence == expected => Obstacle::Header(name.clone(), why),
+                    _ => Obstacle::Missing(segment_name(expected)),
+                });
+                stranded.push(Stranded {
+                    name,
+                    sequence,
+                    len_bytes,
+                    header,
                 });
             }
-            Inspected::Bad(error) if sequence != newest || segments.is_empty() => {
-                let (file, why) = (segment_name(sequence), error.to_string());
-                return Err(match error {
-                    SegmentHeaderError::Foreign => LogError::Foreign { file, why },
-                    _ => LogError::DamagedHeader { file, why },
-                });
-            }
-            Inspected::Bad(_) | Inspected::Blank => unborn = Some(segment_name(sequence)),
         }
     }
     Ok(segments
@@ -150,56 +196,104 @@ pub(crate) fn discover(storage: &dyn Storage) -> Result<Option<LogMap>, LogError
         .map(|identity| LogMap {
             identity,
             segments,
-            unborn,
+            stranded,
+            obstacle,
         }))
 }
 
+fn segment(name: String, header: SegmentHeader, len_bytes: u64) -> SegmentFile {
+    SegmentFile {
+        name,
+        header,
+        // A recycled file may be longer than the segment; what follows is of its earlier life.
+        len_bytes: len_bytes.min(header.segment_bytes),
+    }
+}
+
 enum Inspected {
-    Good(SegmentFile),
-    Bad(SegmentHeaderError),
+    Good(SegmentHeader),
+    /// Not intact, and why.
+    Bad(String),
     /// Too short for a header, or zeros where it should be.
     Blank,
 }
 
-fn inspect(storage: &dyn Storage, sequence: u64) -> Result<Inspected, LogError> {
-    let name = segment_name(sequence);
+/// Reads the header of a segment file, and the length of the file.
+fn inspect(storage: &dyn Storage, name: &str) -> Result<(Inspected, u64), LogError> {
     let failed = |source| LogError::Io {
-        file: name.clone(),
+        file: name.to_owned(),
         source,
     };
-    let file = storage.open(&name, false).map_err(failed)?;
+    let file = storage.open(name, false).map_err(failed)?;
     let len_bytes = file.len_bytes().map_err(failed)?;
     let mut header =
         vec![0; usize::try_from(len_bytes.min(SEGMENT_HEADER_BYTES)).unwrap_or_default()];
     file.read_exact_at(&mut header, 0).map_err(failed)?;
     if header.iter().all(|byte| *byte == 0) {
-        return Ok(Inspected::Blank);
+        return Ok((Inspected::Blank, len_bytes));
     }
-    Ok(match SegmentHeader::decode(&header) {
-        Ok(header) => Inspected::Good(SegmentFile {
-            name,
-            header,
-            len_bytes,
-        }),
-        Err(error) => Inspected::Bad(error),
-    })
+    let inspected = match SegmentHeader::decode(&header) {
+        Ok(header) => Inspected::Good(header),
+        Err(SegmentHeaderError::Newer(version)) => {
+            return Err(LogError::Newer {
+                file: name.to_owned(),
+                version,
+            });
+        }
+        // A header is written in one sector, so no crash leaves anything else at its start.
+        Err(error @ SegmentHeaderError::Foreign) => {
+            return Err(LogError::Foreign {
+                file: name.to_owned(),
+                why: error.to_string(),
+            });
+        }
+        Err(error @ SegmentHeaderError::Checksum) => Inspected::Bad(error.to_string()),
+    };
+    Ok((inspected, len_bytes))
 }
 
-fn check_kinship(segments: &[SegmentFile], segment: &SegmentFile) -> Result<(), LogError> {
+/// Whether a file holds nothing but zeros, as one does whose creation a crash interrupted.
+fn is_zero(storage: &dyn Storage, name: &str, len_bytes: u64) -> Result<bool, LogError> {
+    let failed = |source| LogError::Io {
+        file: name.to_owned(),
+        source,
+    };
+    let file = storage.open(name, false).map_err(failed)?;
+    let mut window = vec![0; usize::try_from(len_bytes.min(WINDOW_BYTES)).unwrap_or_default()];
+    let mut offset = 0;
+    while offset < len_bytes {
+        let left = usize::try_from(len_bytes - offset).unwrap_or(usize::MAX);
+        let len = left.min(window.len());
+        let part = window.get_mut(..len).unwrap_or_default();
+        file.read_exact_at(part, offset).map_err(failed)?;
+        if part.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        offset += len as u64;
+    }
+    Ok(true)
+}
+
+fn check_kinship(
+    name: &str,
+    sequence: u64,
+    header: &SegmentHeader,
+    previous: Option<&SegmentFile>,
+) -> Result<(), LogError> {
     let foreign = |why: &str| {
         Err(LogError::Foreign {
-            file: segment.name.clone(),
+            file: name.to_owned(),
             why: why.to_owned(),
         })
     };
-    if parse_segment_name(&segment.name) != Some(segment.header.sequence) {
+    if header.sequence != sequence {
         return foreign("its header has another sequence number");
     }
-    if let Some(previous) = segments.last() {
-        if previous.header.identity != segment.header.identity {
+    if let Some(previous) = previous {
+        if previous.header.identity != header.identity {
             return foreign("its header has another identity");
         }
-        if segment.header.first_lsn < previous.header.first_lsn {
+        if header.first_lsn < previous.header.first_lsn {
             return foreign("its first LSN is below that of the segment before");
         }
     }
@@ -356,7 +450,7 @@ impl<'a> Scanner<'a> {
                 self.position = SEGMENT_HEADER_BYTES;
                 continue;
             }
-            return tail::judge(&tail::Break {
+            let verdict = tail::judge(&tail::Break {
                 storage: self.storage,
                 map: self.map,
                 segment: self.segment,
@@ -364,8 +458,16 @@ impl<'a> Scanner<'a> {
                 position: self.position,
                 expected: self.expected,
                 known_durable: self.known_durable,
-            })
-            .map(Scanned::End);
+            });
+            if verdict.is_err() {
+                // Where a bus is writing to the log, the record may have come since it was looked for.
+                let batch = self.read_batch(segment, &*file, &seed)?;
+                if batch.len() > 0 {
+                    self.open = Some((file, seed));
+                    return Ok(Scanned::Batch(batch));
+                }
+            }
+            return verdict.map(Scanned::End);
         }
     }
 
@@ -407,7 +509,7 @@ impl<'a> Scanner<'a> {
                 // The window ended inside a record; if it held others, those come first.
                 Some(len_bytes)
                     if batch.places.is_empty()
-                        && len_bytes <= segment.len_bytes - self.position =>
+                        && len_bytes <= segment.len_bytes.saturating_sub(self.position) =>
                 {
                     window = len_bytes.max(WINDOW_BYTES);
                 }

@@ -130,9 +130,9 @@ impl SegmentMaker {
         })
     }
 
-    /// The length of a segment whose first record takes `record_bytes`.
+    /// The length of a segment whose first record takes `record_bytes`, padding included.
     pub(crate) fn segment_bytes_for(&self, record_bytes: u64) -> u64 {
-        let needed = SEGMENT_HEADER_BYTES + super::format::LARGE_ALIGN_BYTES + record_bytes;
+        let needed = SEGMENT_HEADER_BYTES + record_bytes;
         self.segment_bytes.max(needed.next_multiple_of(4096))
     }
 }

@@ -11,7 +11,7 @@
 use super::format::{
     RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader, RecordKind, SEGMENT_HEADER_BYTES, Seed,
 };
-use super::reader::{LogError, LogMap};
+use super::reader::{LogError, LogMap, Obstacle};
 use crate::checksum::crc32c;
 use crate::lsn::Lsn;
 use crate::storage::{Storage, StorageFile};
@@ -123,6 +123,27 @@ pub(crate) fn judge(at: &Break<'_>) -> Result<Tail, LogError> {
             )?;
         }
     }
+    let mut dropped_segments = (at.map.segments.len() - at.segment - 1) as u64;
+    for stranded in &at.map.stranded {
+        let name = &stranded.name;
+        if let Some(header) = &stranded.header {
+            claims.add(header.durable_lsn, || format!("the header of {name}"));
+            dropped_segments += 1;
+        }
+        let seed = Seed::new(&at.map.identity, stranded.sequence);
+        let file = at
+            .storage
+            .open(name, false)
+            .map_err(|source| io(name, source))?;
+        search(
+            &*file,
+            name,
+            SEGMENT_HEADER_BYTES,
+            stranded.len_bytes,
+            &seed,
+            &mut claims,
+        )?;
+    }
     let file = at
         .map
         .segments
@@ -130,15 +151,8 @@ pub(crate) fn judge(at: &Break<'_>) -> Result<Tail, LogError> {
         .map(|segment| segment.name.clone())
         .unwrap_or_default();
     if claims.durable_lsn >= at.expected {
-        return Err(LogError::Damaged {
-            file,
-            offset: at.position,
-            lsn: at.expected,
-            known_durable: claims.durable_lsn,
-            evidence: claims.evidence,
-        });
+        return Err(damage(at, file, blank_here, claims));
     }
-    let dropped_segments = (at.map.segments.len() - at.segment - 1) as u64;
     let torn = (!blank_here || claims.intact > 0 || dropped_segments > 0).then_some(Torn {
         file,
         offset: at.position,
@@ -152,6 +166,27 @@ pub(crate) fn judge(at: &Break<'_>) -> Result<Tail, LogError> {
         position: at.position,
         torn,
     })
+}
+
+/// The error for an LSN that had been durable and is not there: the record, or the file that held it.
+fn damage(at: &Break<'_>, file: String, blank_here: bool, claims: Claims) -> LogError {
+    let is_last = at.segment + 1 == at.map.segments.len();
+    match &at.map.obstacle {
+        Some(Obstacle::Missing(file)) if is_last && blank_here => {
+            LogError::Missing { file: file.clone() }
+        }
+        Some(Obstacle::Header(file, why)) if is_last && blank_here => LogError::DamagedHeader {
+            file: file.clone(),
+            why: why.clone(),
+        },
+        _ => LogError::Damaged {
+            file,
+            offset: at.position,
+            lsn: at.expected,
+            known_durable: claims.durable_lsn,
+            evidence: claims.evidence,
+        },
+    }
 }
 
 /// Whether zeros stand where the next record header would: nothing was ever begun there.

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -135,7 +135,6 @@ pub(crate) struct LogWriter {
     io: Mutex<Io>,
     durable_lsn: AtomicU64,
     written_lsn: AtomicU64,
-    names_unsynced: AtomicBool,
     poison: OnceLock<Poison>,
     spares: Mutex<VecDeque<Spare>>,
     next_spare: AtomicU64,
@@ -172,7 +171,6 @@ impl LogWriter {
             // All that was read at open had been synced before it was read.
             durable_lsn: AtomicU64::new(resume.last_lsn.0),
             written_lsn: AtomicU64::new(resume.last_lsn.0),
-            names_unsynced: AtomicBool::new(false),
             poison: OnceLock::new(),
             spares: Mutex::new(resume.spares),
             next_spare: AtomicU64::new(resume.next_spare),
@@ -191,7 +189,8 @@ impl LogWriter {
         let mut append = self.append.lock();
         let mut padding = padding_before(append.position, parts);
         if append.position + padding + record_bytes as u64 > append.segment.header.segment_bytes {
-            self.rotate(&mut append, record_bytes as u64)?;
+            let first = padding_before(FIRST_POSITION, parts) + record_bytes as u64;
+            self.rotate(&mut append, first)?;
             padding = padding_before(append.position, parts);
         }
         let lsn = append.last_lsn.next();
@@ -248,16 +247,6 @@ impl LogWriter {
             return Ok(());
         }
         let reached = self.seal_and_drain(&mut io)?;
-        if self.names_unsynced.swap(false, Ordering::AcqRel) {
-            self.maker.storage.sync_names().map_err(|error| {
-                self.poison(
-                    "sync of names",
-                    &self.maker.storage.describe(),
-                    None,
-                    &error,
-                )
-            })?;
-        }
         // Oldest first: a segment must never be durable while the one before it is not.
         for segment in io.unsynced.drain(..) {
             segment
@@ -323,34 +312,35 @@ impl LogWriter {
     /// Takes segment files out of the log. At most `keep` of them wait for use; the others are removed.
     pub(crate) fn recycle(&self, sequences: &[(u64, u64)], keep: usize) -> Result<(), Poison> {
         self.check()?;
+        // Oldest first, each made durable before the next: a crash must not leave a gap.
         for &(sequence, len_bytes) in sequences {
             let name = segment_name(sequence);
-            let mut spares = self.spares.lock();
-            let result = if spares.len() < keep && len_bytes == self.maker.segment_bytes {
-                let number = self.next_spare.fetch_add(1, Ordering::Relaxed);
-                let spare = super::segment::spare_name(number);
-                let renamed = self.maker.storage.rename(&name, &spare);
-                if renamed.is_ok() {
-                    spares.push_back(Spare {
-                        name: spare,
-                        len_bytes,
-                    });
-                }
-                renamed
-            } else {
-                self.maker.storage.remove(&name)
+            let storage = &self.maker.storage;
+            let is_kept = self.spares.lock().len() < keep && len_bytes >= self.maker.segment_bytes;
+            let number = self.next_spare.fetch_add(1, Ordering::Relaxed);
+            let spare = Spare {
+                name: super::segment::spare_name(number),
+                len_bytes,
             };
-            drop(spares);
+            let result = if is_kept {
+                storage.rename(&name, &spare.name)
+            } else {
+                storage.remove(&name)
+            };
             result.map_err(|error| self.poison("removal", &name, None, &error))?;
+            self.sync_names()?;
+            if is_kept {
+                self.spares.lock().push_back(spare);
+            }
         }
-        self.maker.storage.sync_names().map_err(|error| {
-            self.poison(
-                "sync of names",
-                &self.maker.storage.describe(),
-                None,
-                &error,
-            )
-        })
+        Ok(())
+    }
+
+    fn sync_names(&self) -> Result<(), Poison> {
+        let storage = &self.maker.storage;
+        storage
+            .sync_names()
+            .map_err(|error| self.poison("sync of names", &storage.describe(), None, &error))
     }
 
     /// The segment that is being written.
@@ -452,7 +442,8 @@ impl LogWriter {
             .map_err(|error| {
                 self.poison("creation", &segment_name(header.sequence), None, &error)
             })?;
-        self.names_unsynced.store(true, Ordering::Release);
+        // Names must never become durable out of order, or a crash leaves a log with a gap.
+        self.sync_names()?;
         append.position = 0;
         append.push(&header.encode());
         Ok(())
@@ -471,11 +462,7 @@ impl LogWriter {
         let offset = append.position;
         append.position += stream.len() as u64;
         let end = append.position;
-        let terminator: &[u8] = if end + TERMINATOR.len() as u64 <= segment.header.segment_bytes {
-            &TERMINATOR
-        } else {
-            &[]
-        };
+        let terminator = terminator(end, &segment);
         assigned(lsn);
         // `io` comes before `append` in the lock order, so it may only be tried here.
         let Some(mut io) = self.io.try_lock() else {
@@ -490,6 +477,7 @@ impl LogWriter {
             drop(append);
             return self.drain(&mut self.io.lock());
         };
+        self.check()?;
         // Later records can only be queued from here on, and are written once `io` is free.
         let earlier = std::mem::take(&mut append.pending);
         drop(append);
@@ -553,6 +541,15 @@ impl LogWriter {
     }
 }
 
+/// What follows the last record of a write: zeros, as far as the segment goes.
+fn terminator(end: u64, segment: &Segment) -> &'static [u8] {
+    let left = segment.header.segment_bytes.saturating_sub(end);
+    let len = usize::try_from(left).unwrap_or(usize::MAX);
+    TERMINATOR
+        .get(..len.min(TERMINATOR.len()))
+        .unwrap_or(&TERMINATOR)
+}
+
 /// Bytes of padding that must precede the record at `position`: zero, or enough for a record header.
 fn padding_before(position: u64, parts: &RecordParts<'_>) -> u64 {
     if !parts.has_large_run {
@@ -589,9 +586,7 @@ impl Append {
             .unwrap_or_else(|| Vec::with_capacity(FLUSH_BYTES + FLUSH_BYTES / 4));
         let mut bytes = std::mem::replace(&mut self.buffer, fresh);
         let offset = self.position - bytes.len() as u64;
-        if self.position + TERMINATOR.len() as u64 <= self.segment.header.segment_bytes {
-            bytes.extend_from_slice(&TERMINATOR);
-        }
+        bytes.extend_from_slice(terminator(self.position, &self.segment));
         self.pending.push_back(Chunk {
             segment: Arc::clone(&self.segment),
             offset,

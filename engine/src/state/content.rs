@@ -44,6 +44,9 @@ impl State {
     /// Locks the stripe of `page` shared and makes sure that the page is still there.
     pub(crate) fn lock_shared(&self, page: PageId) -> Option<(&Slot, SharedLock<'_>)> {
         let recursively = super::stripes::held(self.stripes.owner()) > 0;
+        if !recursively {
+            self.stripes.pass();
+        }
         loop {
             let slot = self.table.live(page)?;
             let stripe = slot.stripe();

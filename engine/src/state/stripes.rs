@@ -9,7 +9,9 @@
 //! another one. What remains is a thread that waits for its own guard; [`held`] counts guards per
 //! thread, and a writer on a thread with a guard is refused.
 //!
-//! A waiting writer keeps new readers out, so that readers cannot starve it. A thread that already
+//! A waiting writer keeps new readers out of the stripe that it waits for. One that has lost that race
+//! several times, because it needs many stripes, closes the *turnstile* ([`Stripes::insist`]): threads
+//! that hold nothing wait there, those with guards pass by, so the stripes become free. A thread that already
 //! holds something must not queue behind such a writer (the writer may wait for *it*), and reads
 //! recursively instead.
 //!
@@ -17,7 +19,7 @@
 //! (disjoint commits would not run in parallel).
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use smallvec::SmallVec;
@@ -60,6 +62,9 @@ impl StripeSet {
 #[derive(Debug)]
 pub(crate) struct Stripes<T> {
     stripes: Box<[RwLock<T>]>,
+    turnstile: RwLock<()>,
+    /// Writers that have closed the turnstile, or are about to.
+    insisting: AtomicUsize,
     /// Tells the guards of one bus from those of another on the same thread.
     owner: u64,
 }
@@ -72,6 +77,12 @@ pub(crate) struct Exclusive<'a, T> {
 
 impl<'a, T> Exclusive<'a, T> {
     /// What stripe `stripe` protects, if it is among the locked ones.
+    pub(crate) fn get(&self, stripe: u32) -> Option<&T> {
+        let position = self.guards.binary_search_by_key(&stripe, |(held, _)| *held);
+        self.guards.get(position.ok()?).map(|(_, guard)| &**guard)
+    }
+
+    /// What stripe `stripe` protects, if it is among the locked ones, to be changed.
     pub(crate) fn get_mut(&mut self, stripe: u32) -> Option<&mut T> {
         let position = self
             .guards
@@ -93,6 +104,8 @@ impl<T: Default> Stripes<T> {
         static OWNERS: AtomicU64 = AtomicU64::new(0);
         Self {
             stripes: (0..STRIPES).map(|_| RwLock::default()).collect(),
+            turnstile: RwLock::new(()),
+            insisting: AtomicUsize::new(0),
             owner: OWNERS.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -112,6 +125,24 @@ impl<T> Stripes<T> {
             }
         }
         Ok(Exclusive { guards })
+    }
+
+    /// Goes through the turnstile. The caller holds nothing.
+    #[inline]
+    pub(crate) fn pass(&self) {
+        if self.insisting.load(Ordering::Acquire) > 0 {
+            drop(self.turnstile.read());
+        }
+    }
+
+    /// Closes the turnstile for as long as the result lives. The caller holds nothing. Nobody that
+    /// holds a lock ever waits at the turnstile, so waiting for locks behind it cannot deadlock.
+    pub(crate) fn insist(&self) -> Insisting<'_> {
+        self.insisting.fetch_add(1, Ordering::AcqRel);
+        Insisting {
+            insisting: &self.insisting,
+            _closed: self.turnstile.write(),
+        }
     }
 
     /// Waits until `stripe` could be locked. The caller holds nothing.
@@ -134,6 +165,47 @@ impl<T> Stripes<T> {
     /// The identity under which [`held`] counts.
     pub(crate) const fn owner(&self) -> u64 {
         self.owner
+    }
+}
+
+/// The turnstile is closed.
+pub(crate) struct Insisting<'a> {
+    insisting: &'a AtomicUsize,
+    _closed: RwLockWriteGuard<'a, ()>,
+}
+
+impl Drop for Insisting<'_> {
+    fn drop(&mut self) {
+        self.insisting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// So many times a writer loses the race for its stripes before it insists.
+const PATIENCE: u32 = 8;
+
+/// What a writer does between two tries.
+pub(crate) struct Patience<'a, T> {
+    stripes: &'a Stripes<T>,
+    tries: u32,
+    insisting: Option<Insisting<'a>>,
+}
+
+impl<'a, T> Patience<'a, T> {
+    pub(crate) const fn new(stripes: &'a Stripes<T>) -> Self {
+        Self {
+            stripes,
+            tries: 0,
+            insisting: None,
+        }
+    }
+
+    /// Waits for the stripe that was taken. The caller holds nothing else.
+    pub(crate) fn wait_for(&mut self, stripe: u32) {
+        self.tries += 1;
+        if self.tries >= PATIENCE && self.insisting.is_none() {
+            self.insisting = Some(self.stripes.insist());
+        }
+        self.stripes.wait_for(stripe);
     }
 }
 

@@ -4,12 +4,14 @@
 //! reused last-freed-first, places in the arena are given by [`Placement`].
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::State;
 use super::table::{NO_NODE, PageFault, Slot};
 use crate::graph::{Extent, Graph, Merged, Node, TransformRegistry};
 use crate::log::TransformId;
 use crate::log::record::Op;
+use crate::lsn::Lsn;
 use crate::memory::{History, Placement};
 use crate::page::{Location, PageId, PageIndex};
 use crate::transaction::TransactionError;
@@ -30,7 +32,7 @@ pub(crate) struct Structure {
     /// Positions that were ever used.
     pub used: PageIndex,
     /// LSN of the last transaction that changed the structure.
-    pub lsn: crate::lsn::Lsn,
+    pub lsn: Lsn,
 }
 
 /// How to take back one operation of a transaction that fails later.
@@ -76,9 +78,21 @@ impl Structure {
             metadata: BTreeMap::new(),
             free: Vec::new(),
             used: 0,
-            lsn: crate::lsn::Lsn::ZERO,
+            lsn: Lsn::ZERO,
         }
     }
+}
+
+/// Runs code of a transform. A panic in it refuses the transaction, which can then be taken back.
+fn guarded<T>(page: PageId, run: impl FnOnce() -> T) -> Result<T, TransactionError> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let reason = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        TransactionError::TransformPanicked {
+            page,
+            reason: reason.unwrap_or_default(),
+        }
+    })
 }
 
 /// Whether a position with this generation will never be used again.
@@ -136,6 +150,13 @@ impl State {
         );
         journal.undo.push(Undo::Allocate { page });
         Ok(page)
+    }
+
+    /// Notes the transaction that allocated these pages, once it has its LSN.
+    pub(crate) fn note_births(&self, pages: &[PageId], lsn: Lsn) {
+        for slot in pages.iter().filter_map(|page| self.table.live(*page)) {
+            slot.set_born(lsn.0);
+        }
     }
 
     /// Frees a page. Its memory is zeros afterwards, which is what the next page there starts with.
@@ -204,16 +225,18 @@ impl State {
         parents: &[PageId],
         journal: &mut Journal,
     ) -> Result<(), TransactionError> {
-        let made =
-            structure
-                .transforms
-                .create(&transform.name, transform.version, &transform.params)?;
+        let transforms = &structure.transforms;
+        let made = guarded(child, || {
+            transforms.create(&transform.name, transform.version, &transform.params)
+        })??;
         let child_node = self.node(structure, child)?;
         let parent_nodes = parents
             .iter()
             .map(|parent| self.node(structure, *parent))
             .collect::<Result<Vec<_>, _>>()?;
-        let merged = structure.graph.connect(child_node, made, &parent_nodes)?;
+        // The graph asks the transform everything before it changes anything.
+        let graph = &mut structure.graph;
+        let merged = guarded(child, || graph.connect(child_node, made, &parent_nodes))??;
         self.after_connect(&merged, child.index());
         for parent in parents {
             self.require(*parent)?.set_has_children(true);
@@ -390,7 +413,12 @@ impl State {
     }
 
     /// Applies an operation that the log has recorded. It must come to the ids that it came to then.
-    pub(crate) fn replay_op(&self, structure: &mut Structure, op: &Op) -> Result<(), ReplayFault> {
+    pub(crate) fn replay_op(
+        &self,
+        structure: &mut Structure,
+        op: &Op,
+        lsn: Lsn,
+    ) -> Result<(), ReplayFault> {
         let mut journal = Journal::default();
         let id = PageId::from_bits;
         match op {
@@ -400,6 +428,7 @@ impl State {
                 location,
             } => {
                 let got = self.allocate(structure, *len_bytes, *location, &mut journal)?;
+                self.note_births(&[got], lsn);
                 expect_id(id(*page), got)
             }
             Op::Free { page } => Ok(self.free(structure, id(*page))?),
@@ -415,7 +444,16 @@ impl State {
                 let parents: Vec<_> = parents.iter().copied().map(id).collect();
                 Ok(self.connect(structure, id(*child), transform, &parents, &mut journal)?)
             }
-            Op::Disconnect { child } => Ok(self.disconnect(structure, id(*child), &mut journal)?),
+            Op::Disconnect { child } => {
+                let slot = self.require(id(*child))?;
+                let epoch = slot.epoch();
+                self.disconnect(structure, id(*child), &mut journal)?;
+                if slot.lsn() >= lsn.0 {
+                    // The image was taken after this, so its epoch counts from here already.
+                    slot.set_epoch(epoch);
+                }
+                Ok(())
+            }
             Op::Annotate { page, key, value } => {
                 Ok(self.annotate(structure, id(*page), key, value.as_deref(), &mut journal)?)
             }

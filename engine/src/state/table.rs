@@ -21,7 +21,8 @@ const LOCATION_SHIFT: u32 = 8;
 /// One entry. Structure (generation, place, flags, stripe, node) changes only under the exclusive
 /// structure lock; content (epoch, LSN, dirty granules) only under the exclusive lock of its stripe.
 /// The fields are atomics because readers look a page up before they hold its lock, and check again
-/// once they do; hence all accesses are relaxed: the locks order them.
+/// once they do; hence accesses are relaxed, as the locks order them. Only `LIVE` is released and acquired: it is seen
+/// before any lock is taken.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     generation: AtomicU32,
@@ -33,6 +34,7 @@ pub(crate) struct Slot {
     epoch: AtomicU64,
     lsn: AtomicU64,
     dirty: AtomicU64,
+    born: AtomicU64,
 }
 
 macro_rules! field {
@@ -73,12 +75,14 @@ impl Slot {
     field!(epoch, set_epoch, u64);
     field!(lsn, set_lsn, u64);
     field!(dirty, set_dirty, u64);
+    // LSN of the transaction that allocated the page; zero if a checkpoint brought it.
+    field!(born, set_born, u64);
     flag!(is_derived, set_derived, DERIVED);
     flag!(has_children, set_has_children, HAS_CHILDREN);
 
     #[inline]
     pub(crate) fn is_live(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & LIVE != 0
+        self.flags.load(Ordering::Acquire) & LIVE != 0
     }
 
     /// Whether `generation` is the one that lives here now.
@@ -117,8 +121,10 @@ impl Slot {
         self.set_epoch(0);
         self.set_lsn(0);
         self.set_dirty(0);
+        self.set_born(0);
+        // Released, so that whoever finds the page alive also finds where it is.
         self.flags
-            .store(LIVE | (location << LOCATION_SHIFT), Ordering::Relaxed);
+            .store(LIVE | (location << LOCATION_SHIFT), Ordering::Release);
     }
 
     /// Empties the entry. The generation stays, so that the next page here gets the one after.

@@ -18,6 +18,9 @@ use crate::page::{PageId, PageIndex};
 /// So many idle scratch buffers are kept.
 const KEPT_SCRATCHES: usize = 4;
 
+/// Changes of one stripe that a deferred wave may wait with.
+const MAX_PENDING: usize = 64 * 1024;
+
 /// What the lock of a stripe protects besides page contents.
 #[derive(Debug, Default)]
 pub(crate) struct StripeState {
@@ -108,7 +111,13 @@ impl State {
     /// What a commit does after its writes: a wave, unless waves are deferred.
     pub(crate) fn after_writes(&self, graph: &Graph, locked: &mut Exclusive<'_, StripeState>) {
         if self.propagation == Propagation::Eager {
-            self.run_pending(graph, locked);
+            return self.run_pending(graph, locked);
+        }
+        for (_, stripe) in locked.iter_mut() {
+            // Nobody has read a derived page for long: what is pending must not grow without bound.
+            if stripe.pending.len() >= MAX_PENDING {
+                self.run_stripe(graph, stripe);
+            }
         }
     }
 

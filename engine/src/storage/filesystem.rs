@@ -22,7 +22,19 @@ impl FileStorage {
     /// When the directory can neither be found nor created.
     pub fn create(directory: impl Into<PathBuf>) -> io::Result<Self> {
         let directory = directory.into();
+        let missing: Vec<_> = directory
+            .ancestors()
+            .filter(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())
+            .map(Path::to_path_buf)
+            .collect();
         fs::create_dir_all(&directory)?;
+        // What is in a directory is only as durable as its own name.
+        for created in missing {
+            let parent = created
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            sync_directory(parent.unwrap_or(Path::new(".")))?;
+        }
         Ok(Self { directory })
     }
 
@@ -123,14 +135,21 @@ impl Storage for FileStorage {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        #[cfg(unix)]
-        File::open(&self.directory)?.sync_all()?;
-        Ok(())
+        sync_directory(&self.directory)
     }
 
     fn describe(&self) -> String {
         self.directory.display().to_string()
     }
+}
+
+/// Makes the names in a directory durable. Only Unix lets a directory be opened and synced.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    File::open(directory)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = directory;
+    Ok(())
 }
 
 struct FileLock {

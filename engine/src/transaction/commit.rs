@@ -17,7 +17,7 @@ use crate::log::writer::RecordParts;
 use crate::lsn::Lsn;
 use crate::page::PageId;
 use crate::state::State;
-use crate::state::stripes::{Exclusive, StripeSet};
+use crate::state::stripes::{Exclusive, Patience, StripeSet};
 use crate::state::structure::{Journal, Structure, home_stripe};
 use crate::state::wave::StripeState;
 
@@ -107,6 +107,7 @@ impl Transaction<'_> {
         let bus = self.bus;
         let state = bus.state();
         let body_crc = crc32c(&self.stream);
+        let mut patience = Patience::new(&state.stripes);
         loop {
             let structure = state.structure.read();
             let stripes = self.check_runs(state)?;
@@ -114,7 +115,7 @@ impl Transaction<'_> {
                 Ok(locked) => locked,
                 Err(busy) => {
                     drop(structure);
-                    state.stripes.wait_for(busy);
+                    patience.wait_for(busy);
                     continue;
                 }
             };
@@ -142,6 +143,7 @@ impl Transaction<'_> {
     fn commit_structure(&mut self) -> Result<Commit, TransactionError> {
         let bus = self.bus;
         let state = bus.state();
+        let mut patience = Patience::new(&state.stripes);
         loop {
             let mut structure = state.structure.write();
             let stripes = self.structural_stripes(state, &structure)?;
@@ -149,7 +151,7 @@ impl Transaction<'_> {
                 Ok(mut locked) => return self.commit_locked(state, &mut structure, &mut locked),
                 Err(busy) => {
                     drop(structure);
-                    state.stripes.wait_for(busy);
+                    patience.wait_for(busy);
                 }
             }
         }
@@ -193,6 +195,7 @@ impl Transaction<'_> {
             }
         };
         structure.lsn = lsn;
+        state.note_births(&resolved.allocated, lsn);
         if self.changes_graph() {
             state.settle_graph(structure, locked, &resolved.connected);
         }

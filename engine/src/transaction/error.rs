@@ -92,6 +92,14 @@ pub enum TransactionError {
     /// The transform is not one that the bus knows.
     #[error(transparent)]
     Transform(#[from] RegistryError),
+    /// A transform panicked when it was asked whether it fits.
+    #[error("the transform of page {page} panicked: {reason}")]
+    TransformPanicked {
+        /// The page that was to be derived.
+        page: PageId,
+        /// The message of the panic.
+        reason: String,
+    },
     /// There is no room, or the length is not one that a page can have.
     #[error(transparent)]
     Placement(#[from] PlacementError),
@@ -150,7 +158,7 @@ impl TransactionError {
             Self::StaleDerived { .. } => "derived.stale",
             Self::GivenUpTwice { .. } => "page.given-up-twice",
             Self::Graph(GraphError::Cycle { .. }) => "graph.cycle",
-            Self::Graph(_) => "graph.refused",
+            Self::Graph(_) | Self::TransformPanicked { .. } => "graph.refused",
             Self::Transform(_) => "transform.unknown",
             Self::Placement(PlacementError::OutOfSpace { .. }) => "memory.out-of-space",
             Self::Placement(_) => "memory.length",

@@ -6,6 +6,8 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
+pub mod hooked;
+
 use std::path::Path;
 use std::sync::Arc;
 
