@@ -257,7 +257,9 @@ fn durable(criterion: &mut Criterion) {
         reference.run(deltas, 64, 128, true)
     });
     measure(&mut group, "mmsb", 64, |deltas| {
-        bench.run(deltas, 64, 128, Durability::Sync)
+        let elapsed = bench.run(deltas, 64, 128, Durability::Sync);
+        bench.settle();
+        elapsed
     });
     group.finish();
 }

@@ -44,3 +44,8 @@ pub use recovery::RecoveryError;
 pub use replay::{Replayed, replay, replay_from};
 pub use storage::{FileStorage, Storage, StorageFile, StorageLock};
 pub use transaction::{Commit, NewPage, PageRef, Transaction, TransactionError};
+
+/// Compiles what the README shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
