@@ -357,3 +357,36 @@ fn derived_pages_come_back_without_being_logged() {
     assert_eq!(&*bus.read(sum).unwrap(), &derived[..]);
     assert_eq!(bus.digest().unwrap(), digest);
 }
+
+#[test]
+fn an_open_that_is_aborted_leaves_the_files_as_they_are() {
+    let directory = tempdir().unwrap();
+    let bus = open(directory.path(), options());
+    work(
+        &bus,
+        &mut Numbers(6),
+        &mut Vec::new(),
+        100,
+        Durability::Sync,
+    );
+    let digest = bus.digest().unwrap();
+    bus.close().unwrap();
+    let before = files(directory.path());
+    for appliers in [1, 8] {
+        let aborting = Options {
+            appliers,
+            progress: Some(std::sync::Arc::new(|progress| {
+                assert!(progress.done_bytes <= progress.total_bytes);
+                std::ops::ControlFlow::Break(())
+            })),
+            ..options()
+        };
+        let error = try_open(directory.path(), aborting).unwrap_err();
+        assert_eq!(error.kind(), "open.aborted", "{error}");
+        assert!(
+            files(directory.path()) == before,
+            "an aborted open changed a file"
+        );
+    }
+    assert_eq!(open(directory.path(), options()).digest().unwrap(), digest);
+}
