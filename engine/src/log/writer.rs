@@ -45,7 +45,11 @@ pub enum Durability {
 
 /// The error that made a bus read-only.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{operation} of {file} failed: {cause}")]
+#[error(
+    "{operation} of {file}{} failed {} s after 1970: {cause}; everything up to LSN {durable_lsn} is durable",
+    offset.map(|offset| format!(" at offset {offset}")).unwrap_or_default(),
+    unix_ns / 1_000_000_000
+)]
 pub struct Poison {
     /// What was tried: `write`, `sync`, `create`, …
     pub operation: &'static str,
@@ -55,6 +59,8 @@ pub struct Poison {
     pub offset: Option<u64>,
     /// Every transaction up to this LSN is durable nevertheless.
     pub durable_lsn: Lsn,
+    /// When it happened by the clock of the bus: nanoseconds since 1970.
+    pub unix_ns: u64,
     /// The kind of the operating system's error.
     pub kind: io::ErrorKind,
     /// The operating system's message.
@@ -179,6 +185,9 @@ impl LogWriter {
 
     /// Gives the record its place in the order. `assigned` runs under the lock, so that whatever it
     /// tells others is told in the order of LSNs.
+    ///
+    /// An error means that the record has no place. A disk that fails after it got one poisons the log, which
+    /// the caller learns where it waits for durability: what is in the order is applied and visible in any case.
     pub(crate) fn append(
         &self,
         parts: &RecordParts<'_>,
@@ -212,7 +221,7 @@ impl LogWriter {
         append.push(&header);
         append.push(parts.ops);
         if record_bytes >= DIRECT_RECORD_BYTES {
-            self.write_direct(append, parts.stream, lsn, assigned)?;
+            let _ = self.write_direct(append, parts.stream, lsn, assigned);
             return Ok(lsn);
         }
         append.push(parts.stream);
@@ -220,7 +229,7 @@ impl LogWriter {
         if append.buffer.len() >= FLUSH_BYTES {
             append.seal();
             drop(append);
-            self.drain(&mut self.io.lock())?;
+            let _ = self.drain(&mut self.io.lock());
         }
         Ok(lsn)
     }
@@ -383,15 +392,16 @@ impl LogWriter {
         offset: Option<u64>,
         error: &io::Error,
     ) -> Poison {
-        let poison = Poison {
+        let first = || Poison {
             operation,
             file: file.to_owned(),
             offset,
             durable_lsn: self.durable_lsn(),
+            unix_ns: self.clock.now_unix_ns(),
             kind: error.kind(),
             cause: error.to_string(),
         };
-        self.poison.get_or_init(|| poison).clone()
+        self.poison.get_or_init(first).clone()
     }
 
     fn header(

@@ -64,18 +64,62 @@ pub trait Storage: Send + Sync {
 pub trait StorageLock: Send + Sync {}
 
 /// One open file. There is no cursor: every access says its offset.
+///
+/// Implementations give [`read_at`](Self::read_at) and [`write_at`](Self::write_at), which may do less than they were
+/// asked for, as system calls may; the engine goes on from there. That is no second try of something that failed:
+/// an error other than [`io::ErrorKind::Interrupted`] is final.
 pub trait StorageFile: Send + Sync {
+    /// Reads into the front of `buffer` from `offset`, and says how many bytes came; 0 at the end of the file.
+    ///
+    /// # Errors
+    /// Whatever the medium reports; [`io::ErrorKind::Interrupted`] means that nothing was read and nothing is wrong.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes the front of `bytes` at `offset`, extending the file if it is shorter, and says how many were written.
+    ///
+    /// # Errors
+    /// Whatever the medium reports; [`io::ErrorKind::Interrupted`] means that nothing was written and nothing is wrong.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
     /// Fills all of `buffer` from `offset`.
     ///
     /// # Errors
-    /// [`io::ErrorKind::UnexpectedEof`] when the file ends before the buffer is full.
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// [`io::ErrorKind::UnexpectedEof`] when the file ends before the buffer is full, and those of
+    /// [`read_at`](Self::read_at) but interruptions.
+    fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match self.read_at(buffer, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    buffer = buffer.get_mut(read..).unwrap_or_default();
+                    offset += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 
     /// Writes all of `bytes` at `offset`, extending the file if it is shorter.
     ///
     /// # Errors
-    /// Whatever the medium reports; some of the bytes may have been written.
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// [`io::ErrorKind::WriteZero`] when the medium takes no more, and those of [`write_at`](Self::write_at) but
+    /// interruptions; some of the bytes may have been written.
+    fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.write_at(bytes, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    bytes = bytes.get(written..).unwrap_or_default();
+                    offset += written as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 
     /// Makes the bytes and the length of this file durable.
     ///

@@ -323,8 +323,9 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// When something that was checked while building is no longer so, or what only the commit can
-    /// check is refused: then nothing has changed. [`TransactionError::Poisoned`] when the log
-    /// cannot be written: then the outcome is known only after the bus is opened again.
+    /// check is refused: then nothing has changed. [`TransactionError::Poisoned`] when the disk had failed before.
+    /// [`TransactionError::InDoubt`] when it failed under this commit, which then is in the order and visible,
+    /// and whose survival is known only after the bus is opened again.
     pub fn commit(self, durability: Durability) -> Result<Commit, TransactionError> {
         self.run_commit(durability)
     }

@@ -94,12 +94,20 @@ impl Transaction<'_> {
         } else {
             self.commit_structure()?
         };
-        match durability {
-            Durability::Memory => {}
-            Durability::Buffered => self.bus.log().flush(commit.lsn)?,
-            Durability::Sync => self.bus.log().sync(commit.lsn)?,
+        let log = self.bus.log();
+        let reached = match durability {
+            // Its own append may have met the error.
+            Durability::Memory => log.check(),
+            Durability::Buffered => log.flush(commit.lsn),
+            Durability::Sync => log.sync(commit.lsn),
+        };
+        match reached {
+            Ok(()) => Ok(commit),
+            Err(cause) => Err(TransactionError::InDoubt {
+                commit: Box::new(commit),
+                cause,
+            }),
         }
-        Ok(commit)
     }
 
     /// The common case: nothing but writes. Runs in parallel with every commit of other stripes.

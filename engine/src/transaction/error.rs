@@ -1,12 +1,13 @@
 //! Why a transaction is refused.
 
+use super::Commit;
 use crate::graph::{GraphError, RegistryError};
 use crate::log::Poison;
 use crate::memory::PlacementError;
 use crate::page::{Location, PageId};
 
 /// Why a step of a transaction, or its commit, was refused. A refused commit changed nothing, unless
-/// the error is [`TransactionError::Poisoned`].
+/// the error is [`TransactionError::InDoubt`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransactionError {
@@ -136,10 +137,22 @@ pub enum TransactionError {
         /// How many.
         guards: usize,
     },
-    /// An earlier error of the disk made the bus read-only, or this commit met one: then its outcome is
-    /// unknown until the bus is opened again.
-    #[error("the bus is read-only since an error of its log: {0}; open it again")]
+    /// An earlier error of the disk made the bus read-only. Nothing has changed.
+    #[error("the bus is read-only since an error of its files: {0}; open it again")]
     Poisoned(#[from] Poison),
+    /// The commit has its place in the order and every reader of this bus sees it, but it did not become as
+    /// durable as asked, because the disk failed; the bus is read-only from here on. Whether
+    /// it survives is known after the next open, from the LSN that the open comes to.
+    #[error(
+        "whether the commit with LSN {} survives is known only when the bus is opened again, as its log failed: {cause}",
+        commit.lsn
+    )]
+    InDoubt {
+        /// The commit as it would have been acknowledged.
+        commit: Box<Commit>,
+        /// What failed.
+        cause: Poison,
+    },
 }
 
 impl TransactionError {
@@ -167,7 +180,7 @@ impl TransactionError {
             Self::Metadata { .. } => "metadata.limit",
             Self::TooLarge { .. } => "transaction.too-large",
             Self::GuardHeld { .. } => "guard.held",
-            Self::Poisoned(_) => "bus.poisoned",
+            Self::Poisoned(_) | Self::InDoubt { .. } => "bus.poisoned",
         }
     }
 }

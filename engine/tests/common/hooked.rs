@@ -79,12 +79,12 @@ impl Storage for Hooked {
 }
 
 impl StorageFile for HookedFile {
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.inner.read_exact_at(buffer, offset)
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.inner.read_at(buffer, offset)
     }
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         (self.hook)("write", &self.name)?;
-        self.inner.write_all_at(bytes, offset)
+        self.inner.write_at(bytes, offset)
     }
     fn sync(&self) -> io::Result<()> {
         (self.hook)("sync", &self.name)?;
