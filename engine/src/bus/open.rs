@@ -14,6 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::event::Publisher;
 use crate::log::format::{Identity, SegmentHeader};
 use crate::log::reader::LogError;
+use crate::log::renew::renew;
 use crate::log::segment::{
     Segment, SegmentMaker, Spare, fill_with_zeros, parse_segment_name, parse_spare_name,
     segment_name,
@@ -295,6 +296,13 @@ fn resume(
         warnings: rebuilt.warnings.clone(),
     };
     let segment = cut(&**storage, &rebuilt)?;
+    let claimed = rebuilt
+        .manifests
+        .iter()
+        .map(|manifest| manifest.durable_lsn);
+    let known_durable = claimed.max().unwrap_or_default();
+    renew(&**storage, &rebuilt.map, &rebuilt.tail, known_durable)
+        .map_err(|(file, source)| failed("rewrite", file)(source))?;
     let (spares, next_spare) = spares(&**storage, options.segment_bytes)?;
     tidy(&**storage, &rebuilt);
     let maker = SegmentMaker {

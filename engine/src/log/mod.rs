@@ -2,13 +2,14 @@
 //!
 //! `format` says what the bytes are, `record` what a transaction's operations are, `segment` which file they are in,
 //! `writer` appends and makes durable, `reader` finds and checks records, `tail` tells the torn end of
-//! a crash from damage.
+//! a crash from damage, `renew` writes again what nothing proves to be on the disk.
 //!
 //! Invariant: nothing here knows what a page is beyond its id; the log moves bytes and order.
 
 pub(crate) mod format;
 pub(crate) mod reader;
 pub(crate) mod record;
+pub(crate) mod renew;
 pub(crate) mod segment;
 pub(crate) mod tail;
 pub(crate) mod writer;

@@ -1,0 +1,154 @@
+//! Writes again, at open, what nothing proves to be on the disk.
+//!
+//! After a failed `fsync` an operating system may keep the bytes in its cache, marked clean: whoever opens the log
+//! on the same running machine reads them, and a sync of his own does not write them. Nothing tells such bytes
+//! from those that are on the disk. But every record names an LSN up to which everything was durable
+//! when it was written, so only what comes after the last such claim can be affected, and that is
+//! written once more, byte for byte, before anything is built on it. On the disk the bytes are either the
+//! same already, or belong to commits that were never acknowledged as durable; so a crash meanwhile does no harm.
+//!
+//! The cost is that of writing what was not synced, or not claimed, when the process ended; nothing after a close.
+//! The problem is that of "fsyncgate" (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+
+use std::io;
+
+use super::format::{RECORD_HEADER_BYTES, RecordHeader, RecordKind, SEGMENT_HEADER_BYTES, Seed};
+use super::reader::{LogMap, SegmentFile};
+use super::tail::Tail;
+use crate::lsn::Lsn;
+use crate::storage::{Storage, StorageFile};
+
+/// How much is read, and written, at once.
+const WINDOW_BYTES: u64 = 1 << 20;
+
+/// An error with the name of the file.
+pub(crate) type RenewError = (String, io::Error);
+
+/// Writes the records after the last durable claim again and syncs them. Returns how many bytes that were.
+///
+/// `known_durable` is what checkpoints claim. The log must have been cut at `tail` before.
+pub(crate) fn renew(
+    storage: &dyn Storage,
+    map: &LogMap,
+    tail: &Tail,
+    known_durable: Lsn,
+) -> Result<u64, RenewError> {
+    let Some(last) = map.segments.get(tail.segment) else {
+        return Ok(0);
+    };
+    let claim = last_claim(storage, last, tail.position)?.max(known_durable);
+    if claim >= tail.last_lsn {
+        return Ok(0);
+    }
+    let first = map
+        .segments
+        .partition_point(|segment| segment.header.first_lsn <= claim.next())
+        .saturating_sub(1);
+    let mut renewed_bytes = 0;
+    let affected = map.segments.iter().enumerate().take(tail.segment + 1);
+    for (index, segment) in affected.skip(first) {
+        let end = if index == tail.segment {
+            tail.position
+        } else {
+            segment.len_bytes
+        };
+        let start = if index == first {
+            end_of(storage, segment, end, claim)?
+        } else {
+            0
+        };
+        renewed_bytes += rewrite(storage, segment, start, end)?;
+    }
+    Ok(renewed_bytes)
+}
+
+/// The highest LSN that the segment, or its header, says was durable. Claims only grow along the log, so the last
+/// segment knows the highest.
+fn last_claim(storage: &dyn Storage, segment: &SegmentFile, end: u64) -> Result<Lsn, RenewError> {
+    let mut claim = segment.header.durable_lsn;
+    walk(storage, segment, end, |header, _| {
+        claim = claim.max(header.durable_lsn);
+    })?;
+    Ok(claim)
+}
+
+/// Where the transaction with this LSN ends; the beginning of the file, header included, if it is not in it.
+fn end_of(
+    storage: &dyn Storage,
+    segment: &SegmentFile,
+    end: u64,
+    lsn: Lsn,
+) -> Result<u64, RenewError> {
+    let mut found = 0;
+    if segment.header.first_lsn <= lsn {
+        walk(storage, segment, end, |header, record_end| {
+            if header.kind == RecordKind::Transaction && header.lsn <= lsn {
+                found = record_end;
+            }
+        })?;
+    }
+    Ok(found)
+}
+
+/// Tells of every record up to `end`, and where it ends.
+fn walk(
+    storage: &dyn Storage,
+    segment: &SegmentFile,
+    end: u64,
+    mut each: impl FnMut(&RecordHeader, u64),
+) -> Result<(), RenewError> {
+    let failed = |error| (segment.name.clone(), error);
+    let file = storage.open(&segment.name, false).map_err(failed)?;
+    let seed = Seed::new(&segment.header.identity, segment.header.sequence);
+    let mut window = Vec::new();
+    let mut window_start = 0;
+    let mut position = SEGMENT_HEADER_BYTES;
+    while position + RECORD_HEADER_BYTES as u64 <= end {
+        let within = usize::try_from(position - window_start).unwrap_or(usize::MAX);
+        let head = match window.get(within..within.saturating_add(RECORD_HEADER_BYTES)) {
+            Some(head) => head,
+            None => {
+                read_window(&*file, &mut window, position, end).map_err(failed)?;
+                window_start = position;
+                window.as_slice()
+            }
+        };
+        let Some(header) = RecordHeader::decode(head, &seed) else {
+            break;
+        };
+        position += header.len_bytes;
+        each(&header, position);
+    }
+    Ok(())
+}
+
+fn read_window(
+    file: &dyn StorageFile,
+    window: &mut Vec<u8>,
+    position: u64,
+    end: u64,
+) -> io::Result<()> {
+    let len_bytes = WINDOW_BYTES.min(end.saturating_sub(position));
+    window.resize(usize::try_from(len_bytes).unwrap_or(0), 0);
+    file.read_exact_at(window, position)
+}
+
+/// Reads a range of a segment and writes it where it was.
+fn rewrite(
+    storage: &dyn Storage,
+    segment: &SegmentFile,
+    start: u64,
+    end: u64,
+) -> Result<u64, RenewError> {
+    let failed = |error| (segment.name.clone(), error);
+    let file = storage.open(&segment.name, true).map_err(failed)?;
+    let mut window = Vec::new();
+    let mut position = start;
+    while position < end {
+        read_window(&*file, &mut window, position, end).map_err(failed)?;
+        file.write_all_at(&window, position).map_err(failed)?;
+        position += window.len() as u64;
+    }
+    file.sync().map_err(failed)?;
+    Ok(end.saturating_sub(start))
+}
