@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::format::{
     FORMAT_VERSION, Identity, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader, RecordKind,
-    SEGMENT_HEADER_BYTES, Seed, SegmentHeader, SegmentHeaderError, align_up,
+    SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, Seed, SegmentHeader, SegmentHeaderError, align_up,
 };
 use super::record::Record;
 use super::segment::{parse_segment_name, segment_name};
@@ -144,7 +144,11 @@ pub(crate) fn discover(storage: &dyn Storage) -> Result<Option<LogMap>, LogError
                     check_kinship(&name, sequence, &header, None)?;
                     segments.push(segment(name, header, len_bytes));
                 }
-                Inspected::Blank if sequences.len() == 1 && is_zero(storage, &name, len_bytes)? => {
+                // A log that is being created has its header before anything else: without it, and without
+                // anything behind it, there is nothing that could have been lost.
+                Inspected::Blank | Inspected::Bad(_)
+                    if sequences == [1] && is_zero(storage, &name, len_bytes)? =>
+                {
                     return Ok(None);
                 }
                 Inspected::Blank => {
@@ -240,7 +244,9 @@ fn inspect(storage: &dyn Storage, name: &str) -> Result<(Inspected, u64), LogErr
                 version,
             });
         }
-        // A header is written in one sector, so no crash leaves anything else at its start.
+        Err(SegmentHeaderError::Foreign) if is_torn_magic(&header) => {
+            Inspected::Bad("only a part of it is there".to_owned())
+        }
         Err(error @ SegmentHeaderError::Foreign) => {
             return Err(LogError::Foreign {
                 file: name.to_owned(),
@@ -252,7 +258,13 @@ fn inspect(storage: &dyn Storage, name: &str) -> Result<(Inspected, u64), LogErr
     Ok((inspected, len_bytes))
 }
 
-/// Whether a file holds nothing but zeros, as one does whose creation a crash interrupted.
+/// Whether zeros stand where some bytes of the magic should, and nothing else does: so a crash leaves it.
+fn is_torn_magic(header: &[u8]) -> bool {
+    let mut magic = SEGMENT_MAGIC.iter().zip(header);
+    magic.all(|(magic, byte)| byte == magic || *byte == 0)
+}
+
+/// Whether a file holds nothing but zeros behind its header, as one does whose creation a crash interrupted.
 fn is_zero(storage: &dyn Storage, name: &str, len_bytes: u64) -> Result<bool, LogError> {
     let failed = |source| LogError::Io {
         file: name.to_owned(),
@@ -260,7 +272,7 @@ fn is_zero(storage: &dyn Storage, name: &str, len_bytes: u64) -> Result<bool, Lo
     };
     let file = storage.open(name, false).map_err(failed)?;
     let mut window = vec![0; usize::try_from(len_bytes.min(WINDOW_BYTES)).unwrap_or_default()];
-    let mut offset = 0;
+    let mut offset = SEGMENT_HEADER_BYTES;
     while offset < len_bytes {
         let left = usize::try_from(len_bytes - offset).unwrap_or(usize::MAX);
         let len = left.min(window.len());

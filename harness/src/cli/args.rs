@@ -12,6 +12,7 @@ Examples:
   mmsb new scenarios/demo/first.yaml     write a first scenario, with comments
   mmsb run scenarios/demo                run what is in a folder
   mmsb run --filter sparse --jobs 4      run the tests whose names match
+  mmsb sweep scenarios/durability        crash at every moment, in every way
   mmsb list                              name every test, and what cannot run here
   mmsb check                             look for mistakes without running anything
   mmsb expand scenarios/demo/first.yaml  show the cells of a matrix
@@ -50,6 +51,20 @@ Examples:
 The last line is always `N passed, N failed, N skipped`. Tests are reported in order of name, \
 whatever --jobs is.")]
     Run(RunArgs),
+    /// Crash scenarios at every moment, in every way, and check each recovery.
+    #[command(after_help = "\
+Examples:
+  mmsb sweep scenarios/durability
+  mmsb sweep scenarios/checkpoint --grain sector    quicker: writes are torn at sectors only
+  mmsb sweep --exhaustive 3                         every sequence of up to three operations
+
+A scenario is run once on simulated storage. Then every state that a crash can have left on the disk is made: at each \
+moment, any of the changes that were not synced, in any order, the last of them whole or in part. From each the bus is \
+opened and compared with the model: what was synced must be there, and nothing that was never committed. Work goes on, and \
+crashes once more; and each recovery is itself crashed at every moment. What can be left is told in docs/GUARANTEES.md.
+
+A failure names the one step that shows it, such as `crash: {at: 12, keep: [0]}`.")]
+    Sweep(SweepArgs),
     /// List the names of the tests.
     #[command(after_help = "\
 Examples:
@@ -129,6 +144,39 @@ pub(super) struct RunArgs {
     /// Show failures and the summary only.
     #[arg(long, short)]
     pub(super) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SweepArgs {
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+    /// How closely torn writes are cut.
+    #[arg(long, value_enum, value_name = "GRAIN", default_value_t = GrainArg::Byte)]
+    pub(super) grain: GrainArg,
+    /// Do not crash the recoveries.
+    #[arg(long)]
+    pub(super) no_again: bool,
+    /// In place of files, every sequence of at most N operations on a small bus.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=4), conflicts_with = "filter")]
+    pub(super) exhaustive: Option<u8>,
+}
+
+/// How closely torn writes are cut.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum GrainArg {
+    /// At every byte of short writes.
+    Byte,
+    /// At sectors of 512 bytes.
+    Sector,
+}
+
+impl From<GrainArg> for mmsb_harness::world::Grain {
+    fn from(grain: GrainArg) -> Self {
+        match grain {
+            GrainArg::Byte => Self::Byte,
+            GrainArg::Sector => Self::Sector,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -39,6 +39,8 @@ pub(super) struct Test {
     pub(super) path: PathBuf,
     pub(super) scenario: Arc<Scenario>,
     pub(super) cell: Cell,
+    /// Why it is not to be run, if it is not.
+    pub(super) skip: Option<String>,
 }
 
 /// The tests of some paths, and the files that hold none because something is wrong with them.
@@ -105,6 +107,7 @@ impl File {
             path: self.path.clone(),
             scenario: Arc::clone(&scenario),
             cell,
+            skip: None,
         };
         Ok(cells.into_iter().map(test).collect())
     }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mmsb_harness::report::{Problem, TestResult, Verdict};
-use mmsb_harness::world::{self, Context, Failure, Progress};
+use mmsb_harness::world::{self, Context, Coverage, Failure, Grain, Progress};
 
 use super::corpus::{Corpus, Invalid, Test};
 
@@ -22,6 +22,8 @@ pub(super) struct Execution {
     pub(super) fail_fast: bool,
     /// Whether the files of a test that failed are kept.
     pub(super) keep: bool,
+    /// How closely crashes at each moment cut the writes that they tear.
+    pub(super) grain: Grain,
 }
 
 /// Told how far a long trace is: the name of the test, and how much of it is done in percent.
@@ -50,7 +52,7 @@ pub(super) fn execute(
             let hopeless = execution.fail_fast && index > first_failed.load(Ordering::Relaxed);
             let result = match entry {
                 Ok(test) if hopeless => not_run(test),
-                Ok(test) => run_test(test, execution.keep, on_progress),
+                Ok(test) => run_test(test, execution, on_progress),
                 Err(invalid) => invalid_file(invalid),
             };
             if !result.problems().is_empty() {
@@ -129,11 +131,13 @@ fn invalid_file(invalid: &Invalid) -> TestResult {
         duration: Duration::ZERO,
         steps: 0,
         checks: 0,
+        coverage: Coverage::default(),
     }
 }
 
-fn run_test(test: &Test, keep: bool, on_progress: &OnProgress) -> TestResult {
-    if let Some(reason) = world::missing(&test.scenario, &test.cell) {
+fn run_test(test: &Test, execution: Execution, on_progress: &OnProgress) -> TestResult {
+    let skip = test.skip.clone();
+    if let Some(reason) = skip.or_else(|| world::missing(&test.scenario, &test.cell)) {
         return result(test, Verdict::Skipped(reason), Duration::ZERO);
     }
     let scratch = match tempfile::Builder::new().prefix("mmsb-").tempdir() {
@@ -150,6 +154,7 @@ fn run_test(test: &Test, keep: bool, on_progress: &OnProgress) -> TestResult {
     let context = Context {
         directory: test.path.parent().unwrap_or(Path::new("")).to_owned(),
         scratch: scratch.path().join("bus"),
+        grain: execution.grain,
         progress: Some(report(test, on_progress)),
         ..Context::default()
     };
@@ -168,7 +173,7 @@ fn run_test(test: &Test, keep: bool, on_progress: &OnProgress) -> TestResult {
         None => Verdict::Passed,
     };
     if let Verdict::Failed(problem) = &mut verdict
-        && keep
+        && execution.keep
         && context.scratch.exists()
     {
         let kept = scratch.keep().join("bus");
@@ -180,6 +185,7 @@ fn run_test(test: &Test, keep: bool, on_progress: &OnProgress) -> TestResult {
     TestResult {
         steps: outcome.steps,
         checks: outcome.checks,
+        coverage: outcome.coverage,
         ..result(test, verdict, duration)
     }
 }
@@ -220,5 +226,6 @@ fn result(test: &Test, verdict: Verdict, duration: Duration) -> TestResult {
         duration,
         steps: 0,
         checks: 0,
+        coverage: Coverage::default(),
     }
 }

@@ -13,6 +13,7 @@ mod output;
 mod progress;
 mod run;
 mod schema;
+mod sweep;
 
 pub(crate) use args::Arguments;
 pub(crate) use exit::Exit;
@@ -26,6 +27,7 @@ pub(crate) fn execute(arguments: Arguments) -> Exit {
     let mut out = Output::stdout();
     let result = match &arguments.command {
         Command::Run(args) => run::run(args),
+        Command::Sweep(args) => sweep::sweep(args),
         Command::List(args) => list::list(args, &mut out),
         Command::Check(args) => check::check(args, &mut out),
         Command::Expand(args) => expand::expand(args, &mut out),

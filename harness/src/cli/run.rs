@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
+use mmsb_harness::world::Grain;
 use mmsb_harness::report::{Run, TestResult, Totals, Verdict, json, junit, summary};
 
 use super::args::RunArgs;
@@ -18,6 +19,15 @@ use super::progress::Progress;
 
 /// Runs what is selected, writes the reports and decides the exit code.
 pub(super) fn run(args: &RunArgs) -> Result<Exit, CommandError> {
+    run_and_report(&Corpus::load(&args.selection)?, args, Grain::default())
+}
+
+/// Runs the tests of a corpus, writes the reports and decides the exit code.
+pub(super) fn run_and_report(
+    corpus: &Corpus,
+    args: &RunArgs,
+    grain: Grain,
+) -> Result<Exit, CommandError> {
     let json_to_stdout = args.json.as_deref() == Some(Path::new("-"));
     // What people read gives way to what a program reads.
     let mut out = if json_to_stdout {
@@ -25,8 +35,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, CommandError> {
     } else {
         Output::stdout()
     };
-    let corpus = Corpus::load(&args.selection)?;
-    let run = run_corpus(&corpus, args, &mut out);
+    let run = run_corpus(corpus, args, grain, &mut out);
     let totals = run.totals();
     if !run.results.is_empty() {
         out.line("");
@@ -45,13 +54,14 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, CommandError> {
     Ok(exit)
 }
 
-fn run_corpus(corpus: &Corpus, args: &RunArgs, out: &mut Output) -> Run {
+fn run_corpus(corpus: &Corpus, args: &RunArgs, grain: Grain, out: &mut Output) -> Run {
     let progress = Arc::new(Progress::new(corpus.entries.len() as u64, "tests"));
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let execution = Execution {
         jobs: args.jobs.map_or(cores, NonZeroUsize::get),
         fail_fast: args.fail_fast,
         keep: args.keep,
+        grain,
     };
     let on_progress: OnProgress = {
         let progress = Arc::clone(&progress);

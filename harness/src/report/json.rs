@@ -27,6 +27,7 @@
 use serde::Serialize;
 
 use super::results::{Problem, Run, TestResult, Verdict};
+use crate::world::Coverage;
 
 /// The version of the format.
 pub const VERSION: u32 = 1;
@@ -60,8 +61,34 @@ struct Test<'a> {
     duration_us: u128,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crashes: Option<Crashes>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     problems: Vec<Place<'a>>,
+}
+
+/// How much of what crashes can leave was tried.
+#[derive(Serialize)]
+struct Crashes {
+    moments: u64,
+    windows: u64,
+    covered: u64,
+    again: u64,
+    again_covered: u64,
+    recoveries: u64,
+}
+
+impl Crashes {
+    fn of(coverage: &Coverage) -> Option<Self> {
+        (coverage.moments > 0).then_some(Self {
+            moments: coverage.moments,
+            windows: coverage.windows,
+            covered: coverage.covered,
+            again: coverage.again,
+            again_covered: coverage.again_covered,
+            recoveries: coverage.recoveries,
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -124,6 +151,7 @@ fn test(result: &TestResult) -> Test<'_> {
         checks: result.checks,
         duration_us: result.duration.as_micros(),
         reason,
+        crashes: Crashes::of(&result.coverage),
         problems: result.problems().iter().map(place).collect(),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::world::Coverage;
+
 /// A run: the result of every test, in the order of their names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Run {
@@ -26,6 +28,8 @@ pub struct TestResult {
     pub steps: u64,
     /// Checks that were executed.
     pub checks: u64,
+    /// What crashes at each moment came to.
+    pub coverage: Coverage,
 }
 
 /// What became of a test.
@@ -131,6 +135,18 @@ impl Run {
     }
 }
 
+impl Run {
+    /// What crashes at each moment came to, over all tests.
+    #[must_use]
+    pub fn coverage(&self) -> Coverage {
+        let mut coverage = Coverage::default();
+        for result in &self.results {
+            coverage.add(&result.coverage);
+        }
+        coverage
+    }
+}
+
 impl TestResult {
     /// The folder part of the name, or `.` for a test at the top.
     #[must_use]
@@ -197,6 +213,7 @@ pub(crate) mod examples {
             duration,
             steps: 3,
             checks: 2,
+            coverage: Coverage::default(),
         }
     }
 

@@ -22,6 +22,10 @@ pub fn summary(run: &Run) -> String {
         totals.checks,
         duration_text(run.duration)
     ));
+    let coverage = run.coverage();
+    if coverage.moments > 0 {
+        out.push_str(&format!("crashes: {coverage}\n"));
+    }
     out
 }
 

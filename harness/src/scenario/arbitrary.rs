@@ -15,10 +15,12 @@ use super::ast::{
     Slice, Snapshot, Step, StorageKind, Subscribe, Trace, Transaction, Transfer, TruncateFile,
     Write, WriteFile,
 };
+use super::crash::{Crash, Tear, Window};
 use super::data::{Data, Fill, Random, Region, Run};
 use super::expect::{
     Bound, Content, Counter, Epoch, Equal, Expect, Meta, PageCheck, UnchangedSince,
 };
+use super::fault::{Act, FaultKind, Holds, Inject, Site};
 use super::num::{Expr, Num, Op, Unit};
 use super::value::{
     Artefact, Base64, Digest, DigestHex, F32, F64, FileRef, Hex, Located, Map, Name, Names,
@@ -348,13 +350,58 @@ fn staging() -> BoxedStrategy<Step> {
     .boxed()
 }
 
+fn window() -> BoxedStrategy<Window> {
+    let tear = || {
+        (num(), num(), num()).prop_map(|(change, from, to)| Tear { change, from, to })
+    };
+    let one = move || (option::of(num()), vec(num(), 0..3), option::of(tear()));
+    (one(), option::of(one()))
+        .prop_map(|((at, keep, tear), again)| Window {
+            at,
+            keep,
+            tear,
+            again: again.map(|(at, keep, tear)| {
+                Box::new(Window {
+                    at,
+                    keep,
+                    tear,
+                    again: None,
+                })
+            }),
+        })
+        .boxed()
+}
+
+fn inject() -> BoxedStrategy<Inject> {
+    let site = (
+        proptest::sample::select(Holds::ALL),
+        proptest::sample::select(Act::ALL),
+    )
+        .prop_map(|(holds, act)| Site { holds, act })
+        .prop_filter("there is no such operation", |site| site.exists());
+    let number = || option::of(num());
+    let kind = proptest::sample::select(FaultKind::ALL.to_vec());
+    (site, number(), kind, number(), number())
+        .prop_map(|(on, nth, kind, at, seed)| Inject {
+            on,
+            nth,
+            kind,
+            at,
+            seed,
+        })
+        .boxed()
+}
+
 /// Steps that hold no others and do something else.
 fn acting() -> BoxedStrategy<Step> {
     let bare = [
         Step::Abort,
         Step::Checkpoint,
         Step::Close,
-        Step::Crash,
+        Step::Crash(Crash::Forgetful),
+        Step::Crash(Crash::Each { again: false }),
+        Step::Crash(Crash::Each { again: true }),
+        Step::Heal,
         Step::Propagate,
         Step::Maintain,
     ];
@@ -381,6 +428,12 @@ fn acting() -> BoxedStrategy<Step> {
         })),
         (file(), num()).prop_map(|(file, len)| Step::TruncateFile(TruncateFile { file, len })),
         (file(), data()).prop_map(|(file, data)| Step::WriteFile(WriteFile { file, data })),
+        window().prop_map(|window| Step::Crash(if window == Window::default() {
+            Crash::Forgetful
+        } else {
+            Crash::At(window)
+        })),
+        inject().prop_map(Step::Fault),
         expect().prop_map(Step::Expect),
     ]
     .boxed()

@@ -7,9 +7,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::crash::Crash;
 use super::data::{Data, Run};
 use super::error_kind::ErrorKind;
 use super::expect::Expect;
+use super::fault::Inject;
 use super::num::Num;
 use super::value::{FileRef, Hex, Located, Map, Name, Names};
 
@@ -219,8 +221,13 @@ steps! {
         "open" => Open(Options),
         /// Closes and opens the bus.
         "reopen" => Reopen(Options),
-        /// Drops the bus and everything that was not synced; the next step is usually `open`.
-        "crash" => Crash,
+        /// Drops the bus and, as a power cut does, what was not synced; the next step is usually `open`. `crash: each`
+        /// tries every moment since the beginning or the last crash, and everything that can be left then.
+        "crash" => Crash(Crash),
+        /// Makes an operation of the simulated storage fail, at its n-th time from here on.
+        "fault" => Fault(Inject),
+        /// Lifts all faults: the storage is sound again, and holds what was written to it.
+        "heal" => Heal,
         /// Recomputes the derived pages that are behind.
         "propagate" => Propagate,
         /// Lets the bus do its deferred work: rotate, recycle and trim the log.

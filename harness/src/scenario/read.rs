@@ -14,8 +14,10 @@ use super::ast::{
     Snapshot, Steps, Subscribe, Trace, Transaction, Transfer, TruncateFile, Write, WriteFile,
 };
 use super::code::{Code, Fault};
+use super::crash::Crash;
 use super::data::{Fill, Random, Region};
 use super::expect::Expect;
+use super::fault::Inject;
 use super::num::{Expr, Num};
 use super::shape::Bare;
 use super::value::{FileRef, Key, Located, Map, Name, Span};
@@ -522,6 +524,7 @@ never_bare!(
     Expect,
     Fails,
     FileArg,
+    Inject,
     Map<Num>,
     Masked,
     Name,
@@ -557,6 +560,16 @@ impl Bare for Options {
 
     fn is_bare(&self) -> bool {
         self.is_empty()
+    }
+}
+
+impl Bare for Crash {
+    fn bare() -> Option<Self> {
+        Some(Self::default())
+    }
+
+    fn is_bare(&self) -> bool {
+        *self == Self::default()
     }
 }
 

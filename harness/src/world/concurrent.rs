@@ -40,6 +40,8 @@ impl World<'_> {
                 "commit or abort what is staged before threads start",
             ));
         }
+        // Whatever its threads commit may be on the disk at any moment from here on.
+        self.issues(u64::MAX);
         let bus = self.bus.as_ref().ok_or_else(super::open::closed)?;
         let stage = &self.stage;
         let results: Vec<_> = std::thread::scope(|scope| {
@@ -74,8 +76,10 @@ impl World<'_> {
         committed.sort_by_key(|committed| committed.lsn);
         let mut effects = Vec::with_capacity(committed.len());
         for committed in committed {
-            effects.push(self.absorb(committed)?);
+            let in_doubt = committed.doubt.is_some();
+            effects.push(self.absorb(committed, in_doubt)?);
         }
+        self.issues(self.model.lsn());
         // Compared only now: each state in between was gone before its turn came.
         for effect in &effects {
             self.compare_effect(effect)?;
@@ -204,7 +208,8 @@ impl Worker<'_> {
 
     fn commit(&mut self, durability: Option<crate::scenario::ast::Durability>) -> Outcome {
         let committed = self.stage.commit(self.bus, durability)?;
+        let doubt = committed.doubt.clone();
         self.committed.push(committed);
-        Ok(())
+        doubt.map_or(Ok(()), Err)
     }
 }

@@ -15,6 +15,7 @@ impl World<'_> {
         if self.bus.is_some() {
             return Err(Fault::new("close the bus before its files are touched"));
         }
+        self.meddled();
         self.disk.storage()
     }
 

@@ -6,9 +6,11 @@
 mod capability;
 mod compare;
 mod concurrent;
+mod crash;
 mod data;
 mod expect;
 mod failure;
+mod faults;
 mod files;
 pub mod generate;
 mod listen;
@@ -20,6 +22,7 @@ mod run;
 mod shrink;
 mod stage;
 mod storage;
+mod sweep;
 mod trace;
 pub mod transforms;
 
@@ -29,3 +32,4 @@ pub use failure::{Difference, Failure};
 pub use run::{Context, Outcome, Progress, Verdict, run};
 pub use shrink::shrink;
 pub use storage::{Operations, SimulatedStorage};
+pub use sweep::{Coverage, Grain, universe, widened};

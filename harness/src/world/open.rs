@@ -125,6 +125,15 @@ impl Disk {
 impl World<'_> {
     /// Opens the bus for the first time.
     pub(crate) fn create(&mut self) -> Outcome {
+        if self.records {
+            match &self.disk {
+                Disk::Simulated(storage) => storage.record(0, 0),
+                Disk::Directory(_) => {
+                    let message = "only on simulated storage a crash can come at another moment than now";
+                    return Err(Fault::of(ErrorKind::BusBadOptions, message));
+                }
+            }
+        }
         let bus = self.open_engine()?;
         let report = bus.opened();
         if !report.created || report.last_lsn.0 != 0 {
@@ -179,6 +188,15 @@ impl World<'_> {
         let lsn = bus.opened().last_lsn.0;
         let bus = self.bus.insert(bus);
         let safe = self.safe_lsn;
+        if let Disk::Simulated(storage) = &self.disk {
+            storage.recovered(lsn);
+        }
+        if let Some(issued) = self.issued_lsn.take().filter(|issued| lsn > *issued) {
+            let message = format!(
+                "recovery came to LSN {lsn}, but at the moment of the crash the last commit that was begun had LSN {issued}"
+            );
+            return Err(Fault::new(message));
+        }
         if lsn < safe {
             let message = format!(
                 "recovery came to LSN {lsn}, but everything up to LSN {safe} was acknowledged as safe"
@@ -236,24 +254,12 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Drops the bus and whatever is not safe.
-    pub(crate) fn crash(&mut self) -> Outcome {
-        let bus = self.bus.take().ok_or_else(closed)?;
-        self.stage.abort();
-        self.listeners
-            .values_mut()
-            .for_each(super::listen::Listener::end);
-        self.safe(bus.durable_lsn().0);
-        bus.abandon();
-        if let Disk::Simulated(storage) = &self.disk {
-            self.disk = Disk::Simulated(storage.crash());
-        }
-        Ok(())
-    }
-
     /// Notes that everything up to `lsn` must survive from now on.
     pub(crate) fn safe(&mut self, lsn: u64) {
         self.safe_lsn = self.safe_lsn.max(lsn);
+        if let Disk::Simulated(storage) = &self.disk {
+            storage.safe(lsn);
+        }
         self.model.durable(self.safe_lsn);
         if !self.keeps_all {
             while self

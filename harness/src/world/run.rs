@@ -18,11 +18,13 @@ use super::open::{Disk, Settings, closed};
 use super::path::Part;
 use super::replay::Mark;
 use super::stage::{Committed, Renamed, Stage};
+use super::sweep::{Coverage, Grain};
 use crate::scenario::ErrorKind;
 use crate::scenario::ast::{
     Durability, Fails, NewPage, Propagation, Repeat, ReplayTo, Scenario, Snapshot, Step, Steps,
     StorageKind, Subscribe,
 };
+use crate::scenario::crash::Crash;
 use crate::scenario::matrix::Cell;
 use crate::scenario::value::Located;
 
@@ -48,7 +50,9 @@ pub struct Context {
     pub scratch: PathBuf,
     /// The simulated storage to use, so that its files can be looked at afterwards; a new one if left out.
     pub simulated: Option<SimulatedStorage>,
-    /// Called now and then while a trace runs.
+    /// How closely crashes at each moment cut the writes that they tear.
+    pub grain: Grain,
+    /// Called now and then while a trace runs, or crashes are tried; then bytes are moments.
     pub progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
 }
 
@@ -76,6 +80,8 @@ pub struct Outcome {
     pub commits: u64,
     /// Bytes that committed transactions wrote to pages.
     pub written_bytes: u64,
+    /// What crashes at every moment came to.
+    pub coverage: Coverage,
 }
 
 /// Whether everything was as it should be.
@@ -104,6 +110,7 @@ pub(crate) struct Totals {
     pub(crate) checks: u64,
     pub(crate) commits: u64,
     pub(crate) written_bytes: u64,
+    pub(crate) coverage: Coverage,
 }
 
 /// Everything that a scenario runs on.
@@ -119,10 +126,14 @@ pub(crate) struct World<'c> {
     pub(crate) stage: Stage,
     /// Everything up to this LSN must survive a crash.
     pub(crate) safe_lsn: u64,
+    /// What a crash at a certain moment may have left at most; `None` for all that was committed.
+    pub(crate) issued_lsn: Option<u64>,
+    /// Whether a later step wants to know everything that was done to the disk.
+    pub(crate) records: bool,
     /// What names stood for before each transaction, as far back as a crash may go.
     pub(crate) renames: VecDeque<(u64, Renamed)>,
     pub(crate) keeps_all: bool,
-    keeps_renames: bool,
+    pub(crate) keeps_renames: bool,
     pub(crate) marks: BTreeMap<String, Mark>,
     pub(crate) snapshots: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     pub(crate) listeners: BTreeMap<String, Listener>,
@@ -130,9 +141,9 @@ pub(crate) struct World<'c> {
 }
 
 /// Where the clock of every scenario begins: the first second of 2026.
-const START_UNIX_NS: u64 = 1_767_225_600_000_000_000;
+pub(crate) const START_UNIX_NS: u64 = 1_767_225_600_000_000_000;
 /// The clock moves by a microsecond at each reading.
-const STEP_NS: u64 = 1_000;
+pub(crate) const STEP_NS: u64 = 1_000;
 
 /// Runs a scenario in one cell of its matrix, comparing engine and model all the way.
 ///
@@ -155,11 +166,7 @@ pub fn run(scenario: &Scenario, cell: &Cell, context: &Context) -> Outcome {
     };
     let result = catch_unwind(AssertUnwindSafe(|| world.scenario(&scenario)));
     let result = result.unwrap_or_else(|panic| {
-        let what = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "without a message".to_owned());
+        let what = panic_text(&*panic);
         Err(Fault::new(format!("panicked: {what}"))
             .at(|| (world.stage.path.to_string(), world.stage.span)))
     });
@@ -180,7 +187,17 @@ fn outcome(totals: Totals, fault: Option<Fault>) -> Outcome {
         checks: totals.checks,
         commits: totals.commits,
         written_bytes: totals.written_bytes,
+        coverage: totals.coverage,
     }
+}
+
+/// What a panic had to say.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_owned())
 }
 
 impl<'c> World<'c> {
@@ -207,6 +224,8 @@ impl<'c> World<'c> {
             model: Model::new(keep),
             stage,
             safe_lsn: 0,
+            issued_lsn: None,
+            records: wants_journal(&scenario.steps),
             renames: VecDeque::new(),
             keeps_all: keep == Keep::All,
             keeps_renames: keep != Keep::Nothing,
@@ -243,7 +262,7 @@ impl<'c> World<'c> {
         if self.bus.is_some() {
             self.close()?;
         }
-        Ok(())
+        self.all_faults_struck()
     }
 
     /// Executes a list of steps.
@@ -259,7 +278,9 @@ impl<'c> World<'c> {
         self.totals.steps += 1;
         self.stage.path.push(Part::Step(index, step.value.verb()));
         self.stage.span = step.span;
-        let result = self.execute(&step.value);
+        let result = self
+            .execute(&step.value)
+            .and_then(|()| self.order_was_kept(&step.value));
         let result = result.map_err(|fault| fault.at(|| (self.stage.path.to_string(), step.span)));
         self.stage.path.pop();
         result
@@ -296,7 +317,9 @@ impl<'c> World<'c> {
                 self.close()?;
                 self.open(options)
             }
-            Step::Crash => self.crash(),
+            Step::Crash(crash) => self.crash(crash),
+            Step::Fault(inject) => self.inject(inject),
+            Step::Heal => self.heal(),
             Step::Propagate => {
                 let bus = self.bus.as_ref().ok_or_else(closed)?;
                 bus.propagate()?;
@@ -333,14 +356,21 @@ impl<'c> World<'c> {
     }
 
     fn commit(&mut self, durability: Option<Durability>) -> failure::Outcome {
+        self.issues(self.model.lsn() + 1);
         let bus = self.bus.as_ref().ok_or_else(closed)?;
-        let committed = self.stage.commit(bus, durability)?;
-        let effect = self.absorb(committed)?;
-        self.compare_effect(&effect)
+        let mut committed = self.stage.commit(bus, durability)?;
+        let doubt = committed.doubt.take();
+        let effect = self.absorb(committed, doubt.is_some())?;
+        self.compare_effect(&effect)?;
+        doubt.map_or(Ok(()), Err)
     }
 
-    /// Has the model do what the engine has committed.
-    pub(crate) fn absorb(&mut self, mut committed: Committed) -> failure::Outcome<Effect> {
+    /// Has the model do what the engine has committed, if only for this life of the bus where it is in doubt.
+    pub(crate) fn absorb(
+        &mut self,
+        mut committed: Committed,
+        in_doubt: bool,
+    ) -> failure::Outcome<Effect> {
         let effect = self.model.apply(&committed).map_err(Fault::new)?;
         self.totals.commits += 1;
         self.totals.written_bytes += committed.written_bytes;
@@ -351,7 +381,9 @@ impl<'c> World<'c> {
             self.renames
                 .push_back((committed.lsn, std::mem::take(&mut committed.renamed)));
         }
-        self.acknowledged(committed.lsn, committed.durability);
+        if !in_doubt {
+            self.acknowledged(committed.lsn, committed.durability);
+        }
         Ok(effect)
     }
 
@@ -548,6 +580,16 @@ pub(crate) fn stage_step(stage: &mut Stage, bus: &Bus, step: &Step) -> Option<fa
     })
 }
 
+/// Whether a step wants to crash at other moments than its own.
+fn wants_journal(steps: &Steps) -> bool {
+    steps.iter().any(|step| match &step.value {
+        Step::Crash(crash) => *crash != Crash::Forgetful,
+        Step::Repeat(repeat) => wants_journal(&repeat.steps),
+        Step::Fails(fails) => wants_journal(&fails.steps),
+        _ => false,
+    })
+}
+
 /// How much of its past the model has to keep for these steps.
 fn wanted_history(steps: &Steps) -> Keep {
     let mut keep = Keep::Nothing;
@@ -556,7 +598,10 @@ fn wanted_history(steps: &Steps) -> Keep {
         for step in steps {
             match &step.value {
                 Step::Replay(replay) if replay.to != ReplayTo::End => return Keep::All,
-                Step::Crash => keep = Keep::Unsafe,
+                Step::Crash(Crash::Forgetful) => keep = Keep::Unsafe,
+                Step::Crash(_) => return Keep::All,
+                // A commit that met an error may or may not be there after the next open.
+                Step::Fault(_) => keep = Keep::Unsafe,
                 Step::Transaction(transaction) => waiting.push(&transaction.steps),
                 Step::Repeat(repeat) => waiting.push(&repeat.steps),
                 Step::Fails(fails) => waiting.push(&fails.steps),

@@ -78,6 +78,8 @@ pub(crate) struct Committed {
     pub(crate) renamed: Renamed,
     /// Bytes that the operations wrote.
     pub(crate) written_bytes: u64,
+    /// What failed, if the commit was made and it is not known whether it survives.
+    pub(crate) doubt: Option<Box<Fault>>,
 }
 
 /// The operations of the open transaction.
@@ -451,10 +453,25 @@ impl Stage {
         durability: Option<Durability>,
     ) -> Outcome<Committed> {
         let durability = durability.unwrap_or(self.durability);
+        let mut doubt = None;
         let result = match self.build(bus) {
-            Ok(transaction) => transaction
-                .commit(engine_durability(durability))
-                .map_err(Into::into),
+            Ok(transaction) => match transaction.commit(engine_durability(durability)) {
+                Err(error) => {
+                    let made = match &error {
+                        TransactionError::InDoubt { commit, .. } => Some((**commit).clone()),
+                        _ => None,
+                    };
+                    let fault: Box<Fault> = error.into();
+                    match made {
+                        Some(commit) => {
+                            doubt = Some(fault);
+                            Ok(commit)
+                        }
+                        None => Err(fault),
+                    }
+                }
+                Ok(commit) => Ok(commit),
+            },
             Err((index, error)) => Err(self.refused(index, error)),
         };
         let commit = match result {
@@ -504,6 +521,7 @@ impl Stage {
             transferred: commit.transferred,
             renamed,
             written_bytes: staged.written_bytes,
+            doubt,
         })
     }
 }

@@ -3,7 +3,9 @@
 use super::{Checker, Inside, Page};
 use crate::scenario::ast::{Replay, ReplayTo, Step, Steps};
 use crate::scenario::code::{Code, Fault};
+use crate::scenario::crash::Crash;
 use crate::scenario::expect::{Bound, Content, Expect, UnchangedSince};
+use crate::scenario::fault::{FaultKind, Inject};
 use crate::scenario::num::Num;
 use crate::scenario::value::{Located, Name, Span};
 
@@ -38,7 +40,7 @@ fn class(step: &Step) -> Class {
         | Step::Disconnect(_)
         | Step::Annotate(_) => Class::Stage,
         Step::Commit(_) | Step::Abort | Step::Transaction(_) => Class::Finish,
-        Step::Close | Step::Open(_) | Step::Reopen(_) | Step::Crash => Class::Life,
+        Step::Close | Step::Open(_) | Step::Reopen(_) | Step::Crash(_) => Class::Life,
         Step::RemoveFile(_)
         | Step::OverwriteFile(_)
         | Step::TruncateFile(_)
@@ -57,6 +59,8 @@ fn class(step: &Step) -> Class {
         | Step::Repeat(_)
         | Step::Let(_)
         | Step::Trace(_)
+        | Step::Fault(_)
+        | Step::Heal
         | Step::Fails(_) => Class::Free,
     }
 }
@@ -220,7 +224,8 @@ impl Checker {
                 );
                 self.committed();
             }
-            Step::Checkpoint | Step::Propagate | Step::Maintain => {}
+            Step::Checkpoint | Step::Propagate | Step::Maintain | Step::Heal => {}
+            Step::Fault(inject) => self.fault_step(inject, step.span),
             Step::Close => {
                 self.uncommitted("when the bus is closed");
                 self.closed = true;
@@ -233,7 +238,8 @@ impl Checker {
                 self.uncommitted("when the bus is closed");
                 self.options(options);
             }
-            Step::Crash => {
+            Step::Crash(crash) => {
+                self.crash(crash);
                 // What was staged is lost on purpose, and what was committed may be.
                 self.staged = None;
                 self.closed = true;
@@ -396,6 +402,47 @@ impl Checker {
         }
         if let Some(mark) = &replay.same_as {
             self.mark(mark);
+        }
+    }
+
+    fn crash(&mut self, crash: &Crash) {
+        match crash {
+            Crash::Forgetful => {}
+            // The sweep compares every recovery with the model.
+            Crash::Each { .. } => self.checks += 1,
+            Crash::At(window) => {
+                let mut next = Some(window);
+                while let Some(window) = next {
+                    self.opt_num(window.at.as_ref());
+                    window.keep.iter().for_each(|num| {
+                        self.num(num);
+                    });
+                    if let Some(tear) = &window.tear {
+                        for num in [&tear.change, &tear.from, &tear.to] {
+                            self.num(num);
+                        }
+                    }
+                    next = window.again.as_deref();
+                }
+            }
+        }
+    }
+
+    fn fault_step(&mut self, inject: &Inject, span: Span) {
+        if let Some(nth) = &inject.nth {
+            self.num_within(nth, "the count of a fault", 1, u64::MAX);
+        }
+        self.opt_num(inject.at.as_ref());
+        self.opt_num(inject.seed.as_ref());
+        if !inject.kind.fits(inject.on.act) {
+            let kind = inject.kind.as_str();
+            let fits = FaultKind::ALL
+                .into_iter()
+                .filter(|kind| kind.fits(inject.on.act))
+                .map(FaultKind::as_str);
+            let expected = format!("one of {}", fits.collect::<Vec<_>>().join(", "));
+            let message = format!("`{}` cannot fail as `{kind}`", inject.on);
+            self.fault(Fault::new(Code::BadValue, message).at(span).expected(expected));
         }
     }
 

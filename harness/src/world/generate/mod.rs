@@ -13,6 +13,7 @@ use crate::scenario::ast::{
     Drain, Durability, Fails, Options, PageSpec, Propagation, Replay, ReplayTo, Scenario, Step,
     StorageKind, Subscribe, VERSION, Write,
 };
+use crate::scenario::crash::Crash;
 use crate::scenario::data::{Data, Random};
 use crate::scenario::expect::Expect;
 use crate::scenario::num::{Expr, Num, Unit};
@@ -316,7 +317,7 @@ impl Generator {
         }
         self.settle();
         self.subscribed = false;
-        self.push(Step::Crash);
+        self.push(Step::Crash(Crash::Forgetful));
         self.push(Step::Open(Options::default()));
         Some(())
     }

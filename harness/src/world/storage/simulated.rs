@@ -1,166 +1,21 @@
-//! Storage in memory that forgets, on demand, whatever was not synced.
+//! Storage in memory that forgets, on demand, whatever was not synced, and fails as it is told to.
 //!
 //! Each file has the bytes that a reader sees and the bytes that are durable; so has the directory its
 //! names. [`SimulatedStorage::crash`] puts the durable ones in place of the others, as a power failure does at its most
-//! forgetful. Everything is deterministic, and every operation passes through one gate, where it is counted.
+//! forgetful; what else a crash can leave is told by the journal. Everything is deterministic, and every
+//! operation passes through one gate, where it is counted, watched, and may meet a fault.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
 use mmsb_engine::{Storage, StorageFile, StorageLock};
 use parking_lot::Mutex;
 
-/// How often each operation was asked for, since the storage was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Operations {
-    /// Files created or emptied.
-    pub creates: u64,
-    /// Files opened.
-    pub opens: u64,
-    /// Reads of file contents.
-    pub reads: u64,
-    /// Writes to files, changes of their length included.
-    pub writes: u64,
-    /// Bytes written to files.
-    pub written_bytes: u64,
-    /// Syncs of files.
-    pub syncs: u64,
-    /// Syncs of names.
-    pub name_syncs: u64,
-    /// Files renamed.
-    pub renames: u64,
-    /// Files removed.
-    pub removes: u64,
-}
-
-/// What is asked of the storage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operation {
-    Lock,
-    Create,
-    Open,
-    List,
-    Rename,
-    Remove,
-    SyncNames,
-    Read,
-    Write { len_bytes: u64 },
-    Sync,
-    Length,
-}
-
-impl Operations {
-    fn count(&mut self, operation: Operation) {
-        match operation {
-            Operation::Lock | Operation::List | Operation::Length => {}
-            Operation::Create => self.creates += 1,
-            Operation::Open => self.opens += 1,
-            Operation::Rename => self.renames += 1,
-            Operation::Remove => self.removes += 1,
-            Operation::SyncNames => self.name_syncs += 1,
-            Operation::Read => self.reads += 1,
-            Operation::Write { len_bytes } => {
-                self.writes += 1;
-                self.written_bytes = self.written_bytes.saturating_add(len_bytes);
-            }
-            Operation::Sync => self.syncs += 1,
-        }
-    }
-}
-
-/// The bytes of one file.
-#[derive(Debug, Default)]
-struct Content {
-    current: Vec<u8>,
-    durable: Vec<u8>,
-    /// Where the two may differ, so that a sync costs what was written since the last one.
-    unsynced: Vec<Range<usize>>,
-}
-
-impl Content {
-    fn write(&mut self, bytes: &[u8], start: usize) -> io::Result<()> {
-        let end = start
-            .checked_add(bytes.len())
-            .ok_or(io::ErrorKind::FileTooLarge)?;
-        // A gap that is filled with zeros is written too: the durable bytes may have something else there.
-        let noted = start.min(self.current.len());
-        if self.current.len() < end {
-            self.current.resize(end, 0);
-        }
-        let target = self
-            .current
-            .get_mut(start..end)
-            .ok_or(io::ErrorKind::FileTooLarge)?;
-        target.copy_from_slice(bytes);
-        self.note(noted..end);
-        Ok(())
-    }
-
-    /// Notes a range that was written; one that continues the last one extends it.
-    fn note(&mut self, range: Range<usize>) {
-        match self.unsynced.last_mut() {
-            Some(last) if last.start <= range.start && range.start <= last.end => {
-                last.end = last.end.max(range.end)
-            }
-            _ => self.unsynced.push(range),
-        }
-    }
-
-    fn set_len(&mut self, len: usize) {
-        let old = self.current.len();
-        self.current.resize(len, 0);
-        if len > old {
-            self.note(old..len);
-        }
-    }
-
-    fn sync(&mut self) {
-        let Self {
-            current,
-            durable,
-            unsynced,
-        } = self;
-        carry(current, durable, unsynced);
-    }
-
-    fn crash(&mut self) {
-        let Self {
-            current,
-            durable,
-            unsynced,
-        } = self;
-        // A file that was cut and then extended differs beyond the cut too.
-        if current.len() < durable.len() {
-            unsynced.push(current.len()..durable.len());
-        }
-        carry(durable, current, unsynced);
-    }
-}
-
-/// Makes `to` equal to `from`, which it is except in `ranges` and in its length.
-fn carry(from: &[u8], to: &mut Vec<u8>, ranges: &mut Vec<Range<usize>>) {
-    to.resize(from.len(), 0);
-    for range in ranges.drain(..) {
-        let range = range.start.min(from.len())..range.end.min(from.len());
-        if let (Some(from), Some(to)) = (from.get(range.clone()), to.get_mut(range)) {
-            to.copy_from_slice(from);
-        }
-    }
-}
-
-type SharedContent = Arc<Mutex<Content>>;
-
-#[derive(Debug, Default)]
-struct Disk {
-    names: BTreeMap<String, SharedContent>,
-    durable_names: BTreeMap<String, SharedContent>,
-    /// Moves on at each crash; handles of an earlier life are dead.
-    life: u64,
-    locked: bool,
-    operations: Operations,
-}
+use super::disk::{Disk, SharedContent, not_found};
+use super::fault::{Fault, Met};
+use super::journal::{Event, Image, Journal};
+use super::operation::{Operation, Operations};
+use crate::scenario::fault::FaultKind;
 
 /// A directory in memory. Clones are the same directory, in the same life.
 ///
@@ -191,31 +46,35 @@ impl SimulatedStorage {
         Self::default()
     }
 
+    /// A directory that holds these files, durably.
+    #[must_use]
+    pub fn holding(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        Self::of(files.into_iter().collect())
+    }
+
+    pub(crate) fn of(image: Image) -> Self {
+        Self {
+            disk: Arc::new(Mutex::new(Disk::of(image))),
+            life: 0,
+        }
+    }
+
     /// Loses everything that was not synced, and every lock. All that was opened before fails from now on; the
     /// storage that is returned sees what is left.
     #[must_use]
     pub fn crash(&self) -> Self {
         let mut disk = self.disk.lock();
-        disk.life += 1;
-        disk.locked = false;
-        disk.names = disk.durable_names.clone();
-        for content in disk.names.values() {
-            content.lock().crash();
-        }
+        disk.crash();
         Self {
             disk: Arc::clone(&self.disk),
             life: disk.life,
         }
     }
 
-    /// All files as a reader sees them, in the order of their names.
+    /// All files as a reader sees them, in the order of their names; what cannot be read is zeros.
     #[must_use]
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
-        let disk = self.disk.lock();
-        disk.names
-            .iter()
-            .map(|(name, content)| (name.clone(), content.lock().current.clone()))
-            .collect()
+        self.disk.lock().image().into_iter().collect()
     }
 
     /// What was asked for so far.
@@ -224,11 +83,84 @@ impl SimulatedStorage {
         self.disk.lock().operations
     }
 
+    pub(crate) fn arm(&self, fault: Fault) {
+        self.disk.lock().faults.arm(fault);
+    }
+
+    /// Lifts all faults; the true bytes are seen again. Gives the first that never struck.
+    pub(crate) fn heal(&self) -> Option<Fault> {
+        let mut disk = self.disk.lock();
+        let waiting = disk.faults.waiting().next().copied();
+        disk.heal();
+        waiting
+    }
+
+    /// The first fault that has not struck.
+    pub(crate) fn waiting(&self) -> Option<Fault> {
+        self.disk.lock().faults.waiting().next().copied()
+    }
+
+    /// Starts a journal; everything must be durable.
+    pub(crate) fn record(&self, safe_lsn: u64, issued_lsn: u64) {
+        self.disk.lock().record(safe_lsn, issued_lsn);
+    }
+
+    /// Takes the journal, which ends here.
+    pub(crate) fn take_journal(&self) -> Option<Journal> {
+        let mut disk = self.disk.lock();
+        let mut journal = disk.journal.take()?;
+        if disk.faults.lied {
+            journal.unfit = Some("the storage lost or changed something behind the engine's back");
+        }
+        Some(journal)
+    }
+
+    /// Says that the journal does not tell all.
+    pub(crate) fn spoil_journal(&self, why: &'static str) {
+        if let Some(journal) = &mut self.disk.lock().journal {
+            journal.unfit.get_or_insert(why);
+        }
+    }
+
+    /// A commit with this LSN may be on the disk from here on.
+    pub(crate) fn issued(&self, lsn: u64) {
+        if let Some(journal) = &mut self.disk.lock().journal {
+            journal.events.push(Event::Issued(lsn));
+        }
+    }
+
+    /// Everything up to this LSN must survive from here on; `synced` if that is because it was synced.
+    pub(crate) fn safe(&self, lsn: u64) {
+        let mut disk = self.disk.lock();
+        if !disk.faults.lied {
+            disk.oracle.acknowledged(lsn);
+        }
+        if let Some(journal) = &mut disk.journal {
+            journal.events.push(Event::Safe(lsn));
+        }
+    }
+
+    /// A recovery came to this LSN.
+    pub(crate) fn recovered(&self, lsn: u64) {
+        self.disk.lock().oracle.recovered(lsn);
+    }
+
+    /// What became durable, or was acknowledged, in a wrong order.
+    pub(crate) fn violation(&self) -> Option<String> {
+        let disk = self.disk.lock();
+        // A disk that lies makes no promise that could be broken.
+        if disk.faults.lied {
+            return None;
+        }
+        disk.oracle.violation().map(str::to_owned)
+    }
+
     /// The gate through which every operation goes.
     fn enter<T>(
         &self,
         operation: Operation,
-        act: impl FnOnce(&mut Disk) -> io::Result<T>,
+        name: &str,
+        act: impl FnOnce(&mut Disk, Option<Met>) -> io::Result<T>,
     ) -> io::Result<T> {
         let mut disk = self.disk.lock();
         if disk.life != self.life {
@@ -237,27 +169,27 @@ impl SimulatedStorage {
             ));
         }
         disk.operations.count(operation);
-        act(&mut disk)
+        let met = disk.meet(operation, name);
+        act(&mut disk, met)
     }
 
-    fn handle(&self, content: SharedContent) -> Box<dyn StorageFile> {
+    fn handle(&self, name: &str, content: SharedContent) -> Box<dyn StorageFile> {
         Box::new(SimulatedFile {
             storage: self.clone(),
+            name: name.to_owned(),
             content,
         })
     }
 }
 
-fn not_found(name: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::NotFound,
-        format!("there is no simulated file `{name}`"),
-    )
+/// Stops an operation on names that met a fault, all of which are errors but lies.
+fn refused(met: Option<Met>) -> io::Result<()> {
+    met.map_or(Ok(()), |met| Err(met.error()))
 }
 
 impl Storage for SimulatedStorage {
     fn lock(&self) -> io::Result<Box<dyn StorageLock>> {
-        self.enter(Operation::Lock, |disk| {
+        self.enter(Operation::Lock, "", |disk, _| {
             if std::mem::replace(&mut disk.locked, true) {
                 let message = "the simulated directory is in use by another bus";
                 return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
@@ -270,50 +202,55 @@ impl Storage for SimulatedStorage {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
-        let content = self.enter(Operation::Create, |disk| {
-            let content = Arc::clone(disk.names.entry(name.to_owned()).or_default());
-            content.lock().set_len(0);
-            Ok(content)
+        let content = self.enter(Operation::Create, name, |disk, met| {
+            refused(met)?;
+            Ok(disk.create(name))
         })?;
-        Ok(self.handle(content))
+        Ok(self.handle(name, content))
     }
 
     fn open(&self, name: &str, _writable: bool) -> io::Result<Box<dyn StorageFile>> {
-        let content = self.enter(Operation::Open, |disk| {
+        let content = self.enter(Operation::Open, name, |disk, met| {
+            refused(met)?;
             disk.names
                 .get(name)
                 .map(Arc::clone)
                 .ok_or_else(|| not_found(name))
         })?;
-        Ok(self.handle(content))
+        Ok(self.handle(name, content))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        self.enter(Operation::List, |disk| {
+        self.enter(Operation::List, "", |disk, met| {
+            refused(met)?;
             Ok(disk.names.keys().cloned().collect())
         })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.enter(Operation::Rename, |disk| {
-            let content = disk.names.remove(from).ok_or_else(|| not_found(from))?;
-            disk.names.insert(to.to_owned(), content);
-            Ok(())
+        self.enter(Operation::Rename, from, |disk, met| {
+            refused(met)?;
+            disk.rename(from, to)
         })
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.enter(Operation::Remove, |disk| {
-            disk.names
-                .remove(name)
-                .map(|_| ())
-                .ok_or_else(|| not_found(name))
+        self.enter(Operation::Remove, name, |disk, met| {
+            refused(met)?;
+            disk.remove(name)
         })
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        self.enter(Operation::SyncNames, |disk| {
-            disk.durable_names = disk.names.clone();
+        self.enter(Operation::SyncNames, "", |disk, met| {
+            match met.map(|met| met.kind) {
+                // The disk claims that it is done.
+                Some(FaultKind::Lost) => return Ok(()),
+                // Names are the file system's own: one that cannot write them goes read-only, it does not forget them.
+                Some(_) => return refused(met),
+                None => {}
+            }
+            disk.sync_names();
             Ok(())
         })
     }
@@ -341,18 +278,9 @@ impl Drop for SimulatedLock {
 
 struct SimulatedFile {
     storage: SimulatedStorage,
+    /// As it was when the file was opened.
+    name: String,
     content: SharedContent,
-}
-
-impl SimulatedFile {
-    fn with<T>(
-        &self,
-        operation: Operation,
-        act: impl FnOnce(&mut Content) -> io::Result<T>,
-    ) -> io::Result<T> {
-        self.storage
-            .enter(operation, |_| act(&mut self.content.lock()))
-    }
 }
 
 fn position(offset: u64) -> io::Result<usize> {
@@ -360,50 +288,43 @@ fn position(offset: u64) -> io::Result<usize> {
 }
 
 impl StorageFile for SimulatedFile {
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let start = position(offset)?;
-        self.with(Operation::Read, |content| {
-            let end = start
-                .checked_add(buffer.len())
-                .ok_or(io::ErrorKind::UnexpectedEof)?;
-            buffer.copy_from_slice(
-                content
-                    .current
-                    .get(start..end)
-                    .ok_or(io::ErrorKind::UnexpectedEof)?,
-            );
-            Ok(())
-        })
+        self.storage
+            .enter(Operation::Read, &self.name, |disk, met| {
+                disk.read(&mut self.content.lock(), buffer, start, met)
+            })
     }
 
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let start = position(offset)?;
-        self.with(
-            Operation::Write {
-                len_bytes: bytes.len() as u64,
-            },
-            |content| content.write(bytes, start),
-        )
+        let operation = Operation::Write {
+            len_bytes: bytes.len() as u64,
+        };
+        self.storage.enter(operation, &self.name, |disk, met| {
+            disk.write(&self.name, &mut self.content.lock(), bytes, start, met)
+        })
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.with(Operation::Sync, |content| {
-            content.sync();
-            Ok(())
-        })
+        self.storage
+            .enter(Operation::Sync, &self.name, |disk, met| {
+                disk.sync(&mut self.content.lock(), met)
+            })
     }
 
     fn len_bytes(&self) -> io::Result<u64> {
-        self.with(
-            Operation::Length,
-            |content| Ok(content.current.len() as u64),
-        )
+        self.storage.enter(Operation::Length, &self.name, |_, _| {
+            Ok(self.content.lock().len() as u64)
+        })
     }
 
     fn set_len(&self, len_bytes: u64) -> io::Result<()> {
         let len = position(len_bytes)?;
-        self.with(Operation::Write { len_bytes: 0 }, |content| {
-            content.set_len(len);
+        let operation = Operation::Write { len_bytes: 0 };
+        self.storage.enter(operation, &self.name, |disk, met| {
+            refused(met)?;
+            disk.set_len(&mut self.content.lock(), len);
             Ok(())
         })
     }

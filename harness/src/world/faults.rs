@@ -1,0 +1,99 @@
+//! Faults of the storage, and what the world watches while they strike.
+
+use super::failure::{Fault, Outcome};
+use super::open::Disk;
+use super::run::World;
+use super::storage;
+use crate::scenario::ErrorKind;
+use crate::scenario::ast::Step;
+use crate::scenario::fault::{FaultKind, Inject};
+
+impl World<'_> {
+    /// Arms a fault.
+    pub(crate) fn inject(&mut self, inject: &Inject) -> Outcome {
+        let Disk::Simulated(storage) = &self.disk else {
+            let message = "only simulated storage fails on demand; the scenario needs `storage: sim`";
+            return Err(Fault::of(ErrorKind::BusBadOptions, message));
+        };
+        let scope = &self.stage.scope;
+        let number = |num: &Option<crate::scenario::num::Num>| -> Outcome<Option<u64>> {
+            Ok(num.as_ref().map(|num| num.eval(scope)).transpose()?)
+        };
+        storage.arm(storage::Fault {
+            on: inject.on,
+            nth: number(&inject.nth)?.unwrap_or(1).max(1),
+            kind: inject.kind,
+            at: number(&inject.at)?,
+            seed: number(&inject.seed)?.unwrap_or(0),
+        });
+        Ok(())
+    }
+
+    /// Lifts all faults.
+    pub(crate) fn heal(&mut self) -> Outcome {
+        let Disk::Simulated(storage) = &self.disk else {
+            return Ok(());
+        };
+        storage.heal().map_or(Ok(()), |fault| Err(never(&fault)))
+    }
+
+    /// A fault that never struck shows nothing.
+    pub(crate) fn all_faults_struck(&self) -> Outcome {
+        match &self.disk {
+            Disk::Simulated(storage) => storage
+                .waiting()
+                .filter(|fault| fault.kind != FaultKind::Full)
+                .map_or(Ok(()), |fault| Err(never(&fault))),
+            Disk::Directory(_) => Ok(()),
+        }
+    }
+
+    /// Fails if something became durable, or was acknowledged, before what it stands on.
+    pub(crate) fn order_was_kept(&self, step: &Step) -> Outcome {
+        let matters = matches!(
+            step,
+            Step::Commit(_)
+                | Step::Transaction(_)
+                | Step::Checkpoint
+                | Step::Close
+                | Step::Reopen(_)
+                | Step::Crash(_)
+                | Step::Maintain
+                | Step::Concurrent(_)
+                | Step::Replay(_)
+        );
+        match &self.disk {
+            Disk::Simulated(storage) if matters => storage.violation().map_or(Ok(()), |what| {
+                Err(Fault::new(format!("out of order: {what}")))
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that a commit with this LSN may be on the disk from here on.
+    pub(crate) fn issues(&self, lsn: u64) {
+        if self.records
+            && let Disk::Simulated(storage) = &self.disk
+        {
+            storage.issued(lsn);
+        }
+    }
+
+    /// Notes that the files were changed by other hands than the engine's.
+    pub(crate) fn meddled(&self) {
+        if self.records
+            && let Disk::Simulated(storage) = &self.disk
+        {
+            storage.spoil_journal("a step changed the files of the closed bus");
+        }
+    }
+}
+
+fn never(fault: &storage::Fault) -> Box<Fault> {
+    Fault::new(format!(
+        "the fault `{}` on {} never struck: there were fewer than {} such operations",
+        fault.kind.as_str(),
+        fault.on,
+        fault.nth
+    ))
+}
