@@ -47,8 +47,9 @@ pub(crate) fn renew(
     let mut renewed_bytes = 0;
     let affected = map.segments.iter().enumerate().take(tail.segment + 1);
     for (index, segment) in affected.skip(first) {
+        // A file that was torn inside its header block is shorter than that.
         let end = if index == tail.segment {
-            tail.position
+            tail.position.min(segment.len_bytes)
         } else {
             segment.len_bytes
         };

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use mmsb_harness::world::Grain;
 use mmsb_harness::report::{Run, TestResult, Totals, Verdict, json, junit, summary};
+use mmsb_harness::world::Grain;
 
 use super::args::RunArgs;
 use super::corpus::Corpus;

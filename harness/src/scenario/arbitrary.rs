@@ -351,9 +351,7 @@ fn staging() -> BoxedStrategy<Step> {
 }
 
 fn window() -> BoxedStrategy<Window> {
-    let tear = || {
-        (num(), num(), num()).prop_map(|(change, from, to)| Tear { change, from, to })
-    };
+    let tear = || (num(), num(), num()).prop_map(|(change, from, to)| Tear { change, from, to });
     let one = move || (option::of(num()), vec(num(), 0..3), option::of(tear()));
     (one(), option::of(one()))
         .prop_map(|((at, keep, tear), again)| Window {
@@ -399,6 +397,7 @@ fn acting() -> BoxedStrategy<Step> {
         Step::Checkpoint,
         Step::Close,
         Step::Crash(Crash::Forgetful),
+        Step::Crash(Crash::Process),
         Step::Crash(Crash::Each { again: false }),
         Step::Crash(Crash::Each { again: true }),
         Step::Heal,

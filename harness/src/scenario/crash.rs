@@ -17,6 +17,8 @@ pub enum Crash {
     /// Now, and whatever was not synced is lost.
     #[default]
     Forgetful,
+    /// Only the process dies, now: what it has handed to the operating system stays in its cache.
+    Process,
     /// Once at every moment since the beginning or the last crash, with everything that can be left then, each time
     /// followed by a recovery that is compared with the model. Afterwards as [`Crash::Forgetful`].
     Each {
@@ -53,6 +55,7 @@ pub struct Tear {
 }
 
 const EACH: &str = "each";
+const PROCESS: &str = "process";
 const KEYS: &[&str] = &["at", "keep", "tear", "again"];
 
 /// `each`, or something else.
@@ -97,14 +100,18 @@ impl<'de> Deserialize<'de> for Crash {
             type Value = Crash;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`each`, or a mapping with at, keep, tear and again")
+                f.write_str("`each`, `process`, or a mapping with at, keep, tear and again")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Crash, E> {
-                if text == EACH {
-                    return Ok(Crash::Each { again: false });
+                match text {
+                    EACH => Ok(Crash::Each { again: false }),
+                    PROCESS => Ok(Crash::Process),
+                    _ => Err(
+                        Fault::unknown(Code::UnknownWord, "crash", text, &[EACH, PROCESS])
+                            .into_error(),
+                    ),
                 }
-                Err(Fault::unknown(Code::UnknownWord, "moment", text, &[EACH]).into_error())
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Crash, A::Error> {
@@ -152,9 +159,7 @@ fn crash<'de, A: MapAccess<'de>>(mut map: A) -> Result<Crash, A::Error> {
                 None => None,
                 Some(EachOr::Other(again)) => Some(Box::new(again)),
                 Some(EachOr::Each) => {
-                    return Err(
-                        Code::Conflict.error("`again: each` stands beside `at: each` only")
-                    );
+                    return Err(Code::Conflict.error("`again: each` stands beside `at: each` only"));
                 }
             };
             Ok(Crash::At(window))
@@ -175,8 +180,9 @@ impl<'de> Deserialize<'de> for Window {
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Window, A::Error> {
                 match crash(map)? {
                     Crash::At(window) => Ok(window),
-                    Crash::Each { .. } | Crash::Forgetful => Err(Code::BadValue
-                        .error("one moment is meant here, not each")),
+                    Crash::Each { .. } | Crash::Forgetful | Crash::Process => {
+                        Err(Code::BadValue.error("one moment is meant here, not each"))
+                    }
                 }
             }
         }
@@ -188,6 +194,7 @@ impl Serialize for Crash {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Forgetful => Window::default().serialize(serializer),
+            Self::Process => serializer.serialize_str(PROCESS),
             Self::Each { again: false } => serializer.serialize_str(EACH),
             Self::Each { again: true } => {
                 let mut map = serializer.serialize_map(Some(2))?;
@@ -269,7 +276,12 @@ impl JsonSchema for Crash {
             .build();
         json_schema!({
             "description": "When the machine crashes, and what is left on its disk.",
-            "anyOf": [each, sweep, window],
+            "anyOf": [
+                { "const": EACH, "description": "At every moment, with everything that can be left then." },
+                { "const": PROCESS, "description": "Only the process dies; what it handed to the operating system stays." },
+                sweep,
+                window,
+            ],
         })
     }
 }

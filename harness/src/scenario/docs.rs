@@ -39,6 +39,12 @@ pub fn reference() -> String {
     keys(&mut out, &definition(&schema, "Data"));
     let _ = writeln!(out, "### Steps\n");
     steps(&mut out, &schema);
+    let _ = writeln!(out, "### One moment of a crash (`crash`)\n");
+    keys(&mut out, &definition(&schema, "CrashWindow"));
+    let _ = writeln!(out, "`tear`:\n");
+    keys(&mut out, &definition(&schema, "Tear"));
+    let _ = writeln!(out, "### Faults of the storage (`fault`)\n");
+    keys(&mut out, &definition(&schema, "Inject"));
     let _ = writeln!(out, "### Checks (`expect`)\n");
     checks(&mut out, &schema);
     let _ = writeln!(out, "### Words\n");
@@ -50,6 +56,7 @@ pub fn reference() -> String {
         ("retain", "Retain"),
         ("semiring", "Semiring"),
         ("lane", "Lane"),
+        ("kind, of `fault`", "FaultKind"),
         ("error, of `fails`", "ErrorKind"),
     ] {
         let _ = writeln!(out, "`{title}`:\n");

@@ -12,9 +12,7 @@ use super::num::Num;
 use super::value::Located;
 
 /// Makes the storage fail once, at the n-th operation of a kind from here on.
-#[derive(
-    Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, JsonSchema,
-)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Inject {
     /// The operation that fails: what the file holds, a dot, and what is done with it, as in `log.sync`.
@@ -35,8 +33,17 @@ pub struct Inject {
 
 /// How an operation of the storage fails.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
-    serde::Serialize, serde::Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
@@ -46,7 +53,8 @@ pub enum FaultKind {
     FailedLost,
     /// A write of which only the first bytes arrive, and an error.
     Torn,
-    /// No room: part of the write or nothing arrives, and so it is for all writes and creations until `heal`.
+    /// No room: of a write that makes its file longer a part or nothing arrives, and so it is for all such writes and
+    /// for creations until `heal`.
     Full,
     /// A write or sync that reports success, and nothing has happened.
     Lost,
@@ -103,11 +111,9 @@ impl FaultKind {
             Self::Torn => act == Act::Write,
             Self::Full => matches!(act, Act::Write | Act::Create),
             Self::Lost => matches!(act, Act::Write | Act::Sync),
-            Self::Misdirected
-            | Self::Rot
-            | Self::Unreadable
-            | Self::Interrupted
-            | Self::Short => matches!(act, Act::Read | Act::Write),
+            Self::Misdirected | Self::Rot | Self::Unreadable | Self::Interrupted | Self::Short => {
+                matches!(act, Act::Read | Act::Write)
+            }
         }
     }
 

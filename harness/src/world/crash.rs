@@ -11,9 +11,17 @@ use crate::scenario::num::Num;
 
 impl<'c> World<'c> {
     pub(crate) fn crash(&mut self, crash: &Crash) -> Outcome {
-        let journal = self.die()?;
+        self.die()?;
+        if *crash == Crash::Process {
+            self.lose_the_process();
+            return Ok(());
+        }
+        let journal = match &self.disk {
+            Disk::Simulated(storage) => storage.take_journal(),
+            Disk::Directory(_) => None,
+        };
         match crash {
-            Crash::Forgetful => self.lose_what_was_not_synced(),
+            Crash::Forgetful | Crash::Process => self.lose_what_was_not_synced(),
             Crash::Each { again } => {
                 self.totals.checks += 1;
                 self.sweep(&journal.ok_or_else(unrecorded)?, *again, self.context.grain)?;
@@ -27,8 +35,8 @@ impl<'c> World<'c> {
         Ok(())
     }
 
-    /// Drops the bus as if the process had died here. Gives the journal, if there is one.
-    fn die(&mut self) -> Outcome<Option<Journal>> {
+    /// Drops the bus as if the process had died here.
+    fn die(&mut self) -> Outcome {
         let bus = self.bus.take().ok_or_else(closed)?;
         self.stage.abort();
         self.listeners
@@ -36,10 +44,15 @@ impl<'c> World<'c> {
             .for_each(super::listen::Listener::end);
         self.safe(bus.durable_lsn().0);
         bus.abandon();
-        Ok(match &self.disk {
-            Disk::Simulated(storage) => storage.take_journal(),
-            Disk::Directory(_) => None,
-        })
+        Ok(())
+    }
+
+    /// The machine goes on, and what was handed to it is there.
+    fn lose_the_process(&mut self) {
+        self.safe_lsn = self.safe_lsn.max(self.handed_lsn);
+        if let Disk::Simulated(storage) = &self.disk {
+            self.disk = Disk::Simulated(storage.restart());
+        }
     }
 
     fn lose_what_was_not_synced(&mut self) {
@@ -98,6 +111,7 @@ impl<'c> World<'c> {
             model: self.model.clone(),
             stage: self.stage.clone(),
             safe_lsn: self.safe_lsn,
+            handed_lsn: self.handed_lsn,
             issued_lsn: None,
             records: false,
             renames: self.renames.clone(),

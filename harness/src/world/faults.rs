@@ -12,7 +12,8 @@ impl World<'_> {
     /// Arms a fault.
     pub(crate) fn inject(&mut self, inject: &Inject) -> Outcome {
         let Disk::Simulated(storage) = &self.disk else {
-            let message = "only simulated storage fails on demand; the scenario needs `storage: sim`";
+            let message =
+                "only simulated storage fails on demand; the scenario needs `storage: sim`";
             return Err(Fault::of(ErrorKind::BusBadOptions, message));
         };
         let scope = &self.stage.scope;

@@ -129,7 +129,8 @@ impl World<'_> {
             match &self.disk {
                 Disk::Simulated(storage) => storage.record(0, 0),
                 Disk::Directory(_) => {
-                    let message = "only on simulated storage a crash can come at another moment than now";
+                    let message =
+                        "only on simulated storage a crash can come at another moment than now";
                     return Err(Fault::of(ErrorKind::BusBadOptions, message));
                 }
             }
@@ -233,7 +234,12 @@ impl World<'_> {
             }
         }
         self.marks.retain(|_, mark| mark.lsn <= lsn);
+        self.handed_lsn = lsn;
+        // Whatever an open has found it has also made durable.
         self.safe_lsn = lsn;
+        if let Disk::Simulated(storage) = &self.disk {
+            storage.safe(lsn);
+        }
         self.model.durable(lsn);
         compare::everything(bus, &mut self.model, &self.stage.names)?;
         compare::figures(bus, &self.model)
@@ -274,6 +280,9 @@ impl World<'_> {
 
     /// Notes what a commit of this durability has made safe.
     pub(crate) fn acknowledged(&mut self, lsn: u64, durability: Durability) {
+        if durability != Durability::Memory {
+            self.handed_lsn = lsn;
+        }
         let survives = match durability {
             Durability::Sync => true,
             // On a real file system a crash is the death of the process, which the operating system survives.

@@ -126,6 +126,8 @@ pub(crate) struct World<'c> {
     pub(crate) stage: Stage,
     /// Everything up to this LSN must survive a crash.
     pub(crate) safe_lsn: u64,
+    /// Everything up to this LSN must survive the death of the process.
+    pub(crate) handed_lsn: u64,
     /// What a crash at a certain moment may have left at most; `None` for all that was committed.
     pub(crate) issued_lsn: Option<u64>,
     /// Whether a later step wants to know everything that was done to the disk.
@@ -224,6 +226,7 @@ impl<'c> World<'c> {
             model: Model::new(keep),
             stage,
             safe_lsn: 0,
+            handed_lsn: 0,
             issued_lsn: None,
             records: wants_journal(&scenario.steps),
             renames: VecDeque::new(),
@@ -583,7 +586,7 @@ pub(crate) fn stage_step(stage: &mut Stage, bus: &Bus, step: &Step) -> Option<fa
 /// Whether a step wants to crash at other moments than its own.
 fn wants_journal(steps: &Steps) -> bool {
     steps.iter().any(|step| match &step.value {
-        Step::Crash(crash) => *crash != Crash::Forgetful,
+        Step::Crash(crash) => !matches!(crash, Crash::Forgetful | Crash::Process),
         Step::Repeat(repeat) => wants_journal(&repeat.steps),
         Step::Fails(fails) => wants_journal(&fails.steps),
         _ => false,
@@ -598,7 +601,7 @@ fn wanted_history(steps: &Steps) -> Keep {
         for step in steps {
             match &step.value {
                 Step::Replay(replay) if replay.to != ReplayTo::End => return Keep::All,
-                Step::Crash(Crash::Forgetful) => keep = Keep::Unsafe,
+                Step::Crash(Crash::Forgetful | Crash::Process) => keep = Keep::Unsafe,
                 Step::Crash(_) => return Keep::All,
                 // A commit that met an error may or may not be there after the next open.
                 Step::Fault(_) => keep = Keep::Unsafe,

@@ -407,7 +407,7 @@ impl Checker {
 
     fn crash(&mut self, crash: &Crash) {
         match crash {
-            Crash::Forgetful => {}
+            Crash::Forgetful | Crash::Process => {}
             // The sweep compares every recovery with the model.
             Crash::Each { .. } => self.checks += 1,
             Crash::At(window) => {
@@ -442,7 +442,11 @@ impl Checker {
                 .map(FaultKind::as_str);
             let expected = format!("one of {}", fits.collect::<Vec<_>>().join(", "));
             let message = format!("`{}` cannot fail as `{kind}`", inject.on);
-            self.fault(Fault::new(Code::BadValue, message).at(span).expected(expected));
+            self.fault(
+                Fault::new(Code::BadValue, message)
+                    .at(span)
+                    .expected(expected),
+            );
         }
     }
 

@@ -343,11 +343,16 @@ impl Disk {
     }
 
     /// What is met, if there is a fault at all.
-    pub(super) fn meet(&mut self, operation: Operation, name: &str) -> Option<Met> {
+    pub(super) fn meet(
+        &mut self,
+        operation: Operation,
+        name: &str,
+        grows: impl FnOnce() -> bool,
+    ) -> Option<Met> {
         if self.faults.is_empty() {
             None
         } else {
-            self.faults.meet(operation, name)
+            self.faults.meet(operation, name, grows())
         }
     }
 }

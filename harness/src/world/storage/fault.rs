@@ -96,7 +96,8 @@ impl Faults {
     }
 
     /// What an operation on the file `name` meets. Counts it for every fault that waits for its like.
-    pub(super) fn meet(&mut self, operation: Operation, name: &str) -> Option<Met> {
+    /// `grows` says whether it needs room that the disk has not given yet.
+    pub(super) fn meet(&mut self, operation: Operation, name: &str, grows: bool) -> Option<Met> {
         let act = operation.act()?;
         let what = match operation {
             Operation::List | Operation::SyncNames => Holds::Names,
@@ -107,9 +108,10 @@ impl Faults {
             let site = armed.fault.on;
             let concerns = site.act == act
                 && (site.holds == what || (site.holds == Holds::Any && what != Holds::Names));
-            // A full disk takes no file of any kind, once it is full.
+            // A full disk takes no file of any kind, once it is full; but what a file has it keeps.
             let full = armed.left == 0 && matches!(act, Act::Write | Act::Create);
-            if !(concerns || full) || met.is_some() {
+            let spared = armed.fault.kind == FaultKind::Full && !grows;
+            if !(concerns || full) || spared || met.is_some() {
                 return true;
             }
             armed.left = armed.left.saturating_sub(1);

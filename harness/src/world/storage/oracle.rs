@@ -28,6 +28,8 @@ struct Segment {
     partial: Option<Partial>,
     /// LSNs of records that were written as a whole, and not synced.
     unsynced: Vec<u64>,
+    /// The beginning of a record, too short to tell which, and where it stands.
+    stub: Option<(u64, Vec<u8>)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -97,8 +99,19 @@ impl Oracle {
 
     fn wrote_log(&mut self, file: u32, start: u64, bytes: &[u8]) {
         let segment = self.segments.entry(file).or_default();
+        match segment.stub.take() {
+            Some((at, mut whole)) if at + whole.len() as u64 == start => {
+                whole.extend_from_slice(bytes);
+                self.walk(file, at, &whole);
+            }
+            _ => self.walk(file, start, bytes),
+        }
+    }
+
+    fn walk(&mut self, file: u32, start: u64, bytes: &[u8]) {
+        let segment = self.segments.entry(file).or_default();
         let end = start + bytes.len() as u64;
-        let mut position = if start == 0 { HEADER_BYTES } else { start };
+        let mut position = start.max(HEADER_BYTES);
         if let Some(partial) = &mut segment.partial {
             if start <= partial.next && partial.next < end {
                 partial.next = end.min(partial.end);
@@ -114,7 +127,11 @@ impl Oracle {
         }
         while position < end {
             let at = usize::try_from(position - start).unwrap_or(usize::MAX);
-            let Some((len_bytes, lsn)) = bytes.get(at..).and_then(record) else {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let Some((len_bytes, lsn)) = record(rest) else {
+                if rest.len() < RECORD_HEAD_BYTES {
+                    segment.stub = Some((position, rest.to_vec()));
+                }
                 return;
             };
             let record_end = position + len_bytes;

@@ -71,6 +71,18 @@ impl SimulatedStorage {
         }
     }
 
+    /// Ends the process that uses the storage, and with it its handles and locks; what was written stays as it is.
+    #[must_use]
+    pub fn restart(&self) -> Self {
+        let mut disk = self.disk.lock();
+        disk.life += 1;
+        disk.locked = false;
+        Self {
+            disk: Arc::clone(&self.disk),
+            life: disk.life,
+        }
+    }
+
     /// All files as a reader sees them, in the order of their names; what cannot be read is zeros.
     #[must_use]
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
@@ -162,6 +174,17 @@ impl SimulatedStorage {
         name: &str,
         act: impl FnOnce(&mut Disk, Option<Met>) -> io::Result<T>,
     ) -> io::Result<T> {
+        self.enter_growing(operation, name, || true, act)
+    }
+
+    /// As [`Self::enter`], for an operation that may need no more room than there is.
+    fn enter_growing<T>(
+        &self,
+        operation: Operation,
+        name: &str,
+        grows: impl FnOnce() -> bool,
+        act: impl FnOnce(&mut Disk, Option<Met>) -> io::Result<T>,
+    ) -> io::Result<T> {
         let mut disk = self.disk.lock();
         if disk.life != self.life {
             return Err(io::Error::other(
@@ -169,7 +192,7 @@ impl SimulatedStorage {
             ));
         }
         disk.operations.count(operation);
-        let met = disk.meet(operation, name);
+        let met = disk.meet(operation, name, grows);
         act(&mut disk, met)
     }
 
@@ -301,9 +324,11 @@ impl StorageFile for SimulatedFile {
         let operation = Operation::Write {
             len_bytes: bytes.len() as u64,
         };
-        self.storage.enter(operation, &self.name, |disk, met| {
-            disk.write(&self.name, &mut self.content.lock(), bytes, start, met)
-        })
+        let grows = || start + bytes.len() > self.content.lock().len();
+        self.storage
+            .enter_growing(operation, &self.name, grows, |disk, met| {
+                disk.write(&self.name, &mut self.content.lock(), bytes, start, met)
+            })
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -322,11 +347,13 @@ impl StorageFile for SimulatedFile {
     fn set_len(&self, len_bytes: u64) -> io::Result<()> {
         let len = position(len_bytes)?;
         let operation = Operation::Write { len_bytes: 0 };
-        self.storage.enter(operation, &self.name, |disk, met| {
-            refused(met)?;
-            disk.set_len(&mut self.content.lock(), len);
-            Ok(())
-        })
+        let grows = || len > self.content.lock().len();
+        self.storage
+            .enter_growing(operation, &self.name, grows, |disk, met| {
+                refused(met)?;
+                disk.set_len(&mut self.content.lock(), len);
+                Ok(())
+            })
     }
 }
 

@@ -56,7 +56,15 @@ pub(crate) fn all(pending: &[&Effect], grain: Grain) -> Vec<Damage> {
     for (change, effect) in pending.iter().enumerate() {
         if let Effect::Write { at, bytes, .. } = effect {
             let is_last = last == Some(change);
-            tears(&mut damages, pending.len(), change, *at, bytes, is_last, grain);
+            tears(
+                &mut damages,
+                pending.len(),
+                change,
+                *at,
+                bytes,
+                is_last,
+                grain,
+            );
         }
     }
     damages

@@ -121,9 +121,11 @@ impl<'j> Ledger<'j> {
                 change_names(effect, &mut names);
                 continue;
             };
-            let target = changed
-                .entry(file)
-                .or_insert_with(|| self.files.get(&file).map_or_else(Vec::new, |file| file.bytes.clone()));
+            let target = changed.entry(file).or_insert_with(|| {
+                self.files
+                    .get(&file)
+                    .map_or_else(Vec::new, |file| file.bytes.clone())
+            });
             match (tear, effect) {
                 (Some(tear), Effect::Write { at, bytes, .. }) => {
                     if let Some(part) = bytes.get(tear.from..tear.to.min(bytes.len())) {

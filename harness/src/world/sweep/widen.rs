@@ -2,6 +2,7 @@
 
 use crate::scenario::ast::{Options, Scenario, Step, Steps, StorageKind};
 use crate::scenario::crash::Crash;
+use crate::scenario::fault::FaultKind;
 use crate::scenario::matrix::Cell;
 use crate::scenario::value::Located;
 
@@ -14,15 +15,21 @@ pub fn widened(scenario: &Scenario, cell: &Cell, again: bool) -> Result<Scenario
         return Err("only what runs on simulated storage can be swept".to_owned());
     }
     if let Some(verb) = obstacle(&scenario.steps) {
-        return Err(format!("`{verb}` leaves more on the disk than the engine wrote"));
+        return Err(format!(
+            "`{verb}` leaves more on the disk than the engine wrote"
+        ));
     }
     let mut widened = scenario.clone();
     widen(&mut widened.steps, again);
-    let last_life = scenario.steps.iter().rev().find_map(|step| match &step.value {
-        Step::Close | Step::Crash(_) => Some((false, matches!(step.value, Step::Close))),
-        Step::Open(_) | Step::Reopen(_) => Some((true, false)),
-        _ => None,
-    });
+    let last_life = scenario
+        .steps
+        .iter()
+        .rev()
+        .find_map(|step| match &step.value {
+            Step::Close | Step::Crash(_) => Some((false, matches!(step.value, Step::Close))),
+            Step::Open(_) | Step::Reopen(_) => Some((true, false)),
+            _ => None,
+        });
     let mut push = |step: Step| widened.steps.push(Located::new(step));
     match last_life {
         // Everything up to the last crash is swept by it.
@@ -43,8 +50,10 @@ fn obstacle(steps: &Steps) -> Option<&'static str> {
         | Step::OverwriteFile(_)
         | Step::TruncateFile(_)
         | Step::WriteFile(_)
-        | Step::Fault(_)
         | Step::Trace(_) => Some(step.value.verb()),
+        Step::Fault(inject) if inject.kind.is_silent() || inject.kind == FaultKind::Unreadable => {
+            Some(step.value.verb())
+        }
         Step::Repeat(repeat) => obstacle(&repeat.steps),
         Step::Fails(fails) => obstacle(&fails.steps),
         Step::Transaction(transaction) => obstacle(&transaction.steps),
