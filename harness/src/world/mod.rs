@@ -3,6 +3,7 @@
 //!
 //! [`run()`] executes one scenario in one cell of its matrix; [`missing`] says beforehand whether it can run here.
 
+pub mod atlas;
 mod capability;
 mod compare;
 mod concurrent;

@@ -147,7 +147,7 @@ impl World<'_> {
         Ok(())
     }
 
-    fn open_engine(&self) -> Outcome<Bus> {
+    pub(crate) fn open_engine(&self) -> Outcome<Bus> {
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let options = self.settings.engine(&self.computed)?;
         Bus::open_with(self.disk.storage()?, clock, options)

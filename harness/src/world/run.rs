@@ -203,7 +203,7 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 impl<'c> World<'c> {
-    fn new(scenario: &Scenario, context: &'c Context) -> failure::Outcome<Self> {
+    pub(crate) fn new(scenario: &Scenario, context: &'c Context) -> failure::Outcome<Self> {
         let mut stage = Stage::new(Durability::Sync);
         for (name, value) in scenario.lets.iter() {
             let value = value.eval(&stage.scope)?;
@@ -240,10 +240,17 @@ impl<'c> World<'c> {
     }
 
     fn scenario(&mut self, scenario: &Scenario) -> failure::Outcome {
-        let at_pages = |fault: Box<Fault>, name: &str| {
-            fault.at(|| (format!("pages{name}"), Default::default()))
-        };
-        self.create().map_err(|fault| at_pages(fault, ""))?;
+        self.create()
+            .map_err(|fault| fault.at(|| ("pages".to_owned(), Default::default())))?;
+        self.begin_and_run(scenario)?;
+        if self.bus.is_some() {
+            self.close()?;
+        }
+        self.all_faults_struck()
+    }
+
+    /// Makes the pages of a scenario and executes its steps, on a bus that was just created.
+    pub(crate) fn begin_and_run(&mut self, scenario: &Scenario) -> failure::Outcome {
         let bus = self.bus.as_ref().ok_or_else(closed)?;
         for (name, spec) in scenario.pages.iter() {
             let page = NewPage {
@@ -259,13 +266,15 @@ impl<'c> World<'c> {
         if !self.stage.is_empty() {
             // Whatever a scenario loses later, it begins with its pages.
             self.commit(Some(Durability::Sync))
-                .map_err(|fault| at_pages(fault, ""))?;
+                .map_err(|fault| fault.at(|| ("pages".to_owned(), Default::default())))?;
         }
-        self.steps_of(&scenario.steps)?;
-        if self.bus.is_some() {
-            self.close()?;
-        }
-        self.all_faults_struck()
+        self.steps_of(&scenario.steps)
+    }
+
+    /// Has the model keep all of its past, whatever the steps want of it.
+    pub(crate) fn remembers_everything(&mut self) {
+        self.model = Model::new(Keep::All);
+        (self.keeps_all, self.keeps_renames) = (true, true);
     }
 
     /// Executes a list of steps.
