@@ -45,7 +45,7 @@ fn names(all: &[(String, Vec<Field>)]) -> BTreeSet<&'static str> {
 #[test]
 fn every_byte_of_a_healthy_directory_has_one_name_and_every_name_occurs() {
     let directory = tempdir().unwrap();
-    history(directory.path(), 1, [60, 60]);
+    history(directory.path(), 1, [true, true]);
     std::fs::write(
         directory.path().join("checkpoint-00000000000000ff.tmp"),
         "half",
@@ -95,7 +95,7 @@ fn every_byte_of_a_healthy_directory_has_one_name_and_every_name_occurs() {
 #[test]
 fn damaged_and_truncated_files_are_covered_too() {
     let directory = tempdir().unwrap();
-    history(directory.path(), 2, [60, 60]);
+    history(directory.path(), 2, [true, true]);
     let files: Vec<String> = covered(directory.path())
         .into_iter()
         .map(|(name, _)| name)

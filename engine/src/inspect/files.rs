@@ -120,6 +120,8 @@ pub enum FileFault {
     Unreadable(String),
     /// It is too short for a header, or zeros stand where one should: it was being made, or was wiped.
     Blank,
+    /// Its header is that of its earlier life as another segment: it was being recycled.
+    Stale,
     /// It belongs to another log, or is no such file at all; why.
     Foreign(String),
     /// A newer version wrote it; which.
@@ -133,6 +135,7 @@ impl fmt::Display for FileFault {
         match self {
             Self::Unreadable(why) => write!(f, "cannot be read: {why}"),
             Self::Blank => f.write_str("has no header: zeros, or too short"),
+            Self::Stale => f.write_str("has the header of its earlier life as another segment"),
             Self::Foreign(why) => write!(f, "does not belong to this log: {why}"),
             Self::Newer(why) => f.write_str(why),
             Self::Damaged(why) => write!(f, "damaged: {why}"),
@@ -349,9 +352,7 @@ fn segment_head(
     }
     if header.sequence < sequence {
         // A recycled file keeps the header of its earlier life until the new one is written.
-        return Err(FileFault::Damaged(
-            "its header is that of an earlier segment".to_owned(),
-        ));
+        return Err(FileFault::Stale);
     }
     if header.sequence != sequence {
         return Err(FileFault::Foreign(

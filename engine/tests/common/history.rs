@@ -49,9 +49,12 @@ impl Recorder {
     }
 }
 
-/// Writes about 170 transactions in several segments, two checkpoints, a spare and a stray file, and closes.
-/// `checkpoints` says how many transactions come before each checkpoint; none where it is zero.
-pub fn history(directory: &Path, seed: u64, checkpoints: [u64; 2]) -> History {
+/// Transactions of plain writes in each part of a history.
+const WRITES: u64 = 60;
+
+/// Writes about 150 transactions in several segments, a spare and a stray file, takes the checkpoints that are
+/// wanted (after 32 transactions, and at 96), and closes.
+pub fn history(directory: &Path, seed: u64, checkpoints: [bool; 2]) -> History {
     let bus = open(directory, options());
     let digests = vec![bus.digest().unwrap()];
     let mut recorder = Recorder { bus, digests };
@@ -78,8 +81,8 @@ pub fn history(directory: &Path, seed: u64, checkpoints: [u64; 2]) -> History {
         .unwrap();
     transaction.commit(Durability::Sync).unwrap();
     recorder.note();
-    take(&recorder.bus, checkpoints[0] > 0);
-    recorder.writes(&pages, &mut numbers, checkpoints[0].max(1));
+    take(&recorder.bus, checkpoints[0]);
+    recorder.writes(&pages, &mut numbers, WRITES);
     let freed = allocate(&recorder.bus, 200);
     recorder.note();
     recorder.write(freed, 0, b"soon gone");
@@ -92,8 +95,8 @@ pub fn history(directory: &Path, seed: u64, checkpoints: [u64; 2]) -> History {
     pages[1] = moved.1;
     recorder.note();
     pages.push(disconnected);
-    take(&recorder.bus, checkpoints[1] > 0);
-    recorder.writes(&pages, &mut numbers, checkpoints[1].max(1));
+    take(&recorder.bus, checkpoints[1]);
+    recorder.writes(&pages, &mut numbers, WRITES);
     recorder.bus.sync().unwrap();
     recorder.bus.maintain().unwrap();
     let Recorder { bus, digests } = recorder;
