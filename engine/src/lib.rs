@@ -8,6 +8,7 @@
 
 pub mod delta;
 pub mod graph;
+pub mod inspect;
 pub mod memory;
 
 mod bus;

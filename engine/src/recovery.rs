@@ -196,7 +196,7 @@ pub(crate) fn rebuild(
 }
 
 /// The manifests that can be read, oldest first. A damaged one is reported and passed over; a newer one is refused.
-fn usable_manifests(
+pub(crate) fn usable_manifests(
     storage: &dyn Storage,
     identity: &Identity,
     sequences: &[u64],

@@ -18,6 +18,44 @@ pub(crate) const IMAGE_HEAD_BYTES: usize = 48;
 /// Images start at multiples of this.
 pub(crate) const IMAGE_ALIGN_BYTES: u64 = 16;
 
+/// The fields of the head of a manifest in their order, with their lengths in bytes: for whoever must
+/// name the field that a byte belongs to.
+pub(crate) const MANIFEST_HEAD_LAYOUT: &[(&str, u64)] = &[
+    ("manifest head.magic", 8),
+    ("manifest head.version", 4),
+    ("manifest head.reserved", 4),
+    ("manifest head.identity", 16),
+    ("manifest head.sequence", 8),
+    ("manifest head.body length", 8),
+    ("manifest head.body checksum", 4),
+    ("manifest head.reserved", 8),
+    ("manifest head.checksum", 4),
+];
+
+/// The fields of the head of an image file, as in [`MANIFEST_HEAD_LAYOUT`].
+pub(crate) const IMAGES_HEAD_LAYOUT: &[(&str, u64)] = &[
+    ("images head.magic", 8),
+    ("images head.version", 4),
+    ("images head.reserved", 4),
+    ("images head.identity", 16),
+    ("images head.sequence", 8),
+    ("images head.body length", 8),
+    ("images head.body checksum", 4),
+    ("images head.reserved", 8),
+    ("images head.checksum", 4),
+];
+
+/// The fields of the head of one image, as in [`MANIFEST_HEAD_LAYOUT`].
+pub(crate) const IMAGE_HEAD_LAYOUT: &[(&str, u64)] = &[
+    ("image head.page", 8),
+    ("image head.offset", 8),
+    ("image head.length", 8),
+    ("image head.lsn", 8),
+    ("image head.sequence", 8),
+    ("image head.body checksum", 4),
+    ("image head.checksum", 4),
+];
+
 const MANIFEST_PREFIX: &str = "checkpoint-";
 const IMAGES_PREFIX: &str = "images-";
 /// What a file is called until it is whole.
@@ -203,6 +241,16 @@ pub(crate) fn manifest_len_bytes(head: &[u8], identity: &Identity, sequence: u64
     len_bytes.checked_add(FILE_HEAD_BYTES as u64)
 }
 
+/// The identity that the head of a checkpoint file names, if the head is intact: also where nobody
+/// knows yet which log it should be.
+pub(crate) fn head_identity(bytes: &[u8]) -> Option<Identity> {
+    let head = bytes.first_chunk::<FILE_HEAD_BYTES>()?;
+    let (fields, crc) = head.split_last_chunk::<4>()?;
+    let is_ours = fields.starts_with(&MANIFEST_MAGIC) || fields.starts_with(&IMAGES_MAGIC);
+    (is_ours && u32::from_le_bytes(*crc) == crc32c(fields))
+        .then(|| fields.get(16..32)?.first_chunk().copied())?
+}
+
 /// The head of an image file: its body is not covered, every image has checksums of its own.
 pub(crate) fn images_head(identity: &Identity, sequence: u64) -> [u8; FILE_HEAD_BYTES] {
     encode_head(&IMAGES_MAGIC, identity, sequence, &[])
@@ -270,6 +318,23 @@ impl ImageHead {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_layouts_cover_what_is_encoded() {
+        let sum = |layout: &[(&str, u64)]| layout.iter().map(|(_, len)| len).sum::<u64>();
+        assert_eq!(sum(MANIFEST_HEAD_LAYOUT), FILE_HEAD_BYTES as u64);
+        assert_eq!(sum(IMAGES_HEAD_LAYOUT), FILE_HEAD_BYTES as u64);
+        assert_eq!(sum(IMAGE_HEAD_LAYOUT), IMAGE_HEAD_BYTES as u64);
+    }
+
+    #[test]
+    fn a_head_tells_its_identity_only_while_it_is_intact() {
+        let identity = *b"0123456789abcdef";
+        let mut head = images_head(&identity, 3);
+        assert_eq!(head_identity(&head), Some(identity));
+        head[20] ^= 1;
+        assert_eq!(head_identity(&head), None);
+    }
 
     #[test]
     fn an_image_head_round_trips_and_every_flipped_bit_is_seen() {

@@ -224,6 +224,28 @@ fn images(
     identity: &Identity,
     image_file: &ImageFile,
 ) -> Result<(), CheckpointDamage> {
+    scan_images(storage, identity, image_file, |image, bytes| {
+        // A page that is no more, or that has been given to another, needs no image.
+        if let Some(slot) = state.table.live(PageId::from_bits(image.page)) {
+            let end = image.offset.checked_add(image.len_bytes);
+            if end.is_none_or(|end| end > slot.len_bytes()) {
+                return Err("is outside of its page");
+            }
+            // SAFETY: the range is inside the page, and nobody else knows of this state yet.
+            unsafe { state.arena.copy_in(slot.offset() + image.offset, bytes) }
+                .ok_or("is outside of the arena")?;
+        }
+        Ok(())
+    })
+}
+
+/// Reads an image file front to back and checks everything in it. `visit` sees each image, and may refuse it.
+pub(crate) fn scan_images(
+    storage: &dyn Storage,
+    identity: &Identity,
+    image_file: &ImageFile,
+    mut visit: impl FnMut(&ImageHead, &[u8]) -> Result<(), &'static str>,
+) -> Result<(), CheckpointDamage> {
     let name = images_name(image_file.sequence);
     let io = |source| CheckpointDamage::Io {
         file: name.clone(),
@@ -262,16 +284,7 @@ fn images(
         if crc32c(bytes) != image.body_crc {
             return Err(damaged("does not match its checksum"));
         }
-        // A page that is no more, or that has been given to another, needs no image.
-        if let Some(slot) = state.table.live(PageId::from_bits(image.page)) {
-            let end = image.offset.checked_add(image.len_bytes);
-            if end.is_none_or(|end| end > slot.len_bytes()) {
-                return Err(damaged("is outside of its page"));
-            }
-            // SAFETY: the range is inside the page, and nobody else knows of this state yet.
-            unsafe { state.arena.copy_in(slot.offset() + image.offset, bytes) }
-                .ok_or_else(|| damaged("is outside of the arena"))?;
-        }
+        visit(&image, bytes).map_err(damaged)?;
         position = (body + image.len_bytes).next_multiple_of(IMAGE_ALIGN_BYTES);
     }
     Ok(())

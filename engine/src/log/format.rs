@@ -29,6 +29,42 @@ pub(crate) const LARGE_ALIGN_BYTES: u64 = 4096;
 /// A record can not have more bytes of encoded operations than its header can say.
 pub(crate) const MAX_OPS_BYTES: usize = (1 << 28) - 1;
 
+/// The fields of a segment header in their order, with their lengths in bytes: what is written and
+/// read below, for whoever must name the field that a byte belongs to.
+pub(crate) const SEGMENT_HEADER_LAYOUT: &[(&str, u64)] = &[
+    ("segment header.magic", 8),
+    ("segment header.version", 4),
+    ("segment header.length", 4),
+    ("segment header.identity", 16),
+    ("segment header.sequence", 8),
+    ("segment header.first lsn", 8),
+    ("segment header.durable lsn", 8),
+    ("segment header.created", 8),
+    ("segment header.segment length", 8),
+    ("segment header.reserved", 8),
+    ("segment header.checksum", 4),
+    ("segment header.zeros", 4012),
+];
+
+/// The fields of the head of a record, as in [`SEGMENT_HEADER_LAYOUT`].
+pub(crate) const RECORD_HEADER_LAYOUT: &[(&str, u64)] = &[
+    ("record header.length", 4),
+    ("record header.checksum", 4),
+    ("record header.lsn", 8),
+    ("record header.body checksum", 4),
+    ("record header.run count", 4),
+    ("record header.kind and operations length", 4),
+    ("record header.durable gap", 4),
+];
+
+/// The fields of the head of a run, as in [`SEGMENT_HEADER_LAYOUT`].
+pub(crate) const RUN_HEAD_LAYOUT: &[(&str, u64)] = &[
+    ("record.run head.page index", 4),
+    ("record.run head.page generation", 4),
+    ("record.run head.offset", 4),
+    ("record.run head.length", 4),
+];
+
 /// Who a log is: drawn once, when the bus is created.
 pub(crate) type Identity = [u8; 16];
 
@@ -238,6 +274,8 @@ pub(crate) struct Run<'a> {
     pub page: PageId,
     pub offset: u64,
     pub bytes: &'a [u8],
+    /// Where the bytes stand in the stream.
+    pub position: u64,
 }
 
 /// The head of a run as it is stored: page index, generation, offset, length less one.
@@ -278,6 +316,11 @@ impl<'a> Runs<'a> {
             left: count,
         }
     }
+
+    /// Where the head of the next run stands in the stream.
+    pub(crate) const fn position(&self) -> u64 {
+        self.cursor as u64
+    }
 }
 
 impl<'a> Iterator for Runs<'a> {
@@ -305,6 +348,7 @@ impl<'a> Iterator for Runs<'a> {
                 page: PageId::new(head as u32, (head >> 32) as u32),
                 offset,
                 bytes,
+                position: start,
             })
         };
         match read() {
@@ -402,6 +446,14 @@ mod tests {
             SegmentHeader::decode(&newer),
             Err(SegmentHeaderError::Newer(2))
         );
+    }
+
+    #[test]
+    fn the_layouts_cover_what_is_encoded() {
+        let sum = |layout: &[(&str, u64)]| layout.iter().map(|(_, len)| len).sum::<u64>();
+        assert_eq!(sum(SEGMENT_HEADER_LAYOUT), SEGMENT_HEADER_BYTES);
+        assert_eq!(sum(RECORD_HEADER_LAYOUT), RECORD_HEADER_BYTES as u64);
+        assert_eq!(sum(RUN_HEAD_LAYOUT), RUN_HEAD_BYTES as u64);
     }
 
     #[test]

@@ -4,8 +4,13 @@
     unreachable_pub,
     reason = "each test binary uses a part of it"
 )]
-#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
 
+pub mod history;
 pub mod hooked;
 
 use std::path::Path;
