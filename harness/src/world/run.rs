@@ -17,6 +17,7 @@ use super::model::{Effect, Keep, Model};
 use super::open::{Disk, Settings, closed};
 use super::path::Part;
 use super::replay::Mark;
+use super::resume::{Milestone, OnMilestone, Resume};
 use super::stage::{Committed, Renamed, Stage};
 use crate::scenario::ErrorKind;
 use crate::scenario::ast::{
@@ -50,6 +51,10 @@ pub struct Context {
     pub simulated: Option<SimulatedStorage>,
     /// Called now and then while a trace runs.
     pub progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+    /// The real directory on which the run goes on where an earlier one was killed, whatever storage its options name.
+    pub resume: Option<Resume>,
+    /// Told what a run that resumes comes to.
+    pub on_milestone: Option<OnMilestone>,
 }
 
 impl std::fmt::Debug for Context {
@@ -115,6 +120,8 @@ pub(crate) struct World<'c> {
     /// How often the transform `test.counts` computed.
     pub(crate) computed: Arc<AtomicU64>,
     pub(crate) bus: Option<Bus>,
+    /// The bus of a directory that the steps have yet to catch up with.
+    pub(crate) waiting: Option<Bus>,
     pub(crate) model: Model,
     pub(crate) stage: Stage,
     /// Everything up to this LSN must survive a crash.
@@ -190,7 +197,10 @@ impl<'c> World<'c> {
             let value = value.eval(&stage.scope)?;
             stage.scope.set(name, value);
         }
-        let settings = Settings::default().with(&scenario.options, &stage.scope)?;
+        let mut settings = Settings::default().with(&scenario.options, &stage.scope)?;
+        if context.resume.is_some() {
+            settings.storage = StorageKind::Sim;
+        }
         stage.durability = settings.durability;
         let disk = match settings.storage {
             StorageKind::Sim => Disk::Simulated(context.simulated.clone().unwrap_or_default()),
@@ -204,6 +214,7 @@ impl<'c> World<'c> {
             clock: Arc::new(SteppingClock::new(START_UNIX_NS, STEP_NS)),
             computed: Arc::default(),
             bus: None,
+            waiting: None,
             model: Model::new(keep),
             stage,
             safe_lsn: 0,
@@ -222,6 +233,8 @@ impl<'c> World<'c> {
             fault.at(|| (format!("pages{name}"), Default::default()))
         };
         self.create().map_err(|fault| at_pages(fault, ""))?;
+        self.begin_resume()
+            .map_err(|fault| fault.at(|| ("open".to_owned(), Default::default())))?;
         let bus = self.bus.as_ref().ok_or_else(closed)?;
         for (name, spec) in scenario.pages.iter() {
             let page = NewPage {
@@ -240,6 +253,7 @@ impl<'c> World<'c> {
                 .map_err(|fault| at_pages(fault, ""))?;
         }
         self.steps_of(&scenario.steps)?;
+        self.end_resume()?;
         if self.bus.is_some() {
             self.close()?;
         }
@@ -285,9 +299,11 @@ impl<'c> World<'c> {
             }
             Step::Checkpoint => {
                 let bus = self.bus.as_ref().ok_or_else(closed)?;
+                self.announce(Milestone::Checkpointing);
                 bus.checkpoint()?;
-                let durable = bus.durable_lsn().0;
-                self.safe(durable);
+                let durable_lsn = bus.durable_lsn().0;
+                self.safe(durable_lsn);
+                self.announce(Milestone::Checkpointed { durable_lsn });
                 Ok(())
             }
             Step::Close => self.close(),
@@ -335,8 +351,10 @@ impl<'c> World<'c> {
     fn commit(&mut self, durability: Option<Durability>) -> failure::Outcome {
         let bus = self.bus.as_ref().ok_or_else(closed)?;
         let committed = self.stage.commit(bus, durability)?;
+        let (lsn, durability) = (committed.lsn, committed.durability);
         let effect = self.absorb(committed)?;
-        self.compare_effect(&effect)
+        self.compare_effect(&effect)?;
+        self.note_commit(lsn, durability)
     }
 
     /// Has the model do what the engine has committed.
