@@ -10,6 +10,7 @@ pub mod delta;
 pub mod graph;
 pub mod memory;
 
+mod advice;
 mod bus;
 mod checkpoint;
 mod checksum;

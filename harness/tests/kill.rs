@@ -223,7 +223,7 @@ fn what_cannot_be_carried_out_is_refused_before_anything_is_started() {
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    let crashing = mmsb(&["scenarios/recovery/crash-after-sync.yaml"]);
+    let crashing = mmsb(&["scenarios/recovery/process-death-keeps-buffered.yaml"]);
     assert!(
         crashing.contains("`crash`") && crashing.contains("line "),
         "{crashing}"

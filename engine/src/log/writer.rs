@@ -20,6 +20,7 @@ use super::format::{
     SEGMENT_HEADER_BYTES, SegmentHeader, align_up,
 };
 use super::segment::{Segment, SegmentMaker, Spare, segment_name};
+use crate::advice::advice;
 use crate::clock::Clock;
 use crate::lsn::Lsn;
 
@@ -45,7 +46,7 @@ pub enum Durability {
 
 /// The error that made a bus read-only.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{operation} of {file} failed: {cause}")]
+#[error("{operation} of {file} failed: {cause}{}", advice(*kind))]
 pub struct Poison {
     /// What was tried: `write`, `sync`, `create`, …
     pub operation: &'static str,
