@@ -6,9 +6,8 @@
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 
-/// No value takes more memory than this when it is decoded, so that a length that is a lie cannot make us
-/// allocate without bound. bincode counts the size of the elements in memory, which is at most
-/// [`GROWTH`] times their encoding; it checks on decoding alone, so [`encode_into`] does on encoding.
+/// No value takes more memory than this when it is decoded. bincode counts the size of the elements in memory, which
+/// is at most [`GROWTH`] times their encoding; it checks on decoding alone, so [`encode_into`] does on encoding.
 const MAX_DECODED_BYTES: usize = if usize::BITS >= 64 {
     (1u64 << 36) as usize
 } else {
@@ -17,12 +16,14 @@ const MAX_DECODED_BYTES: usize = if usize::BITS >= 64 {
 /// How much larger a value can be in memory than encoded: a `free` is 12 bytes in the log, and as large as any operation in memory.
 const GROWTH: usize = 16;
 
-type Config = Configuration<LittleEndian, Fixint, Limit<MAX_DECODED_BYTES>>;
+type Config<const MAX_BYTES: usize> = Configuration<LittleEndian, Fixint, Limit<MAX_BYTES>>;
 
-const CONFIG: Config = bincode::config::standard()
-    .with_little_endian()
-    .with_fixed_int_encoding()
-    .with_limit::<MAX_DECODED_BYTES>();
+const fn config<const MAX_BYTES: usize>() -> Config<MAX_BYTES> {
+    bincode::config::standard()
+        .with_little_endian()
+        .with_fixed_int_encoding()
+        .with_limit::<MAX_BYTES>()
+}
 
 /// Why bytes are not a value.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +45,7 @@ pub(crate) fn encode_into(
     value: &impl bincode::Encode,
     out: &mut Vec<u8>,
 ) -> Result<(), CodecError> {
-    let bytes = bincode::encode_to_vec(value, CONFIG)
+    let bytes = bincode::encode_to_vec(value, config::<MAX_DECODED_BYTES>())
         .map_err(|error| CodecError::Encode(error.to_string()))?;
     if bytes.len() > MAX_DECODED_BYTES / GROWTH {
         return Err(CodecError::Encode(format!(
@@ -57,8 +58,23 @@ pub(crate) fn encode_into(
 }
 
 /// Decodes a value that must use up all of `bytes`.
+///
+/// A length that is a lie cannot make us allocate without bound: the limit follows from how many bytes there are.
+/// bincode takes it as a constant, hence the steps.
 pub(crate) fn decode<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {
-    let (value, consumed) = bincode::decode_from_slice::<T, Config>(bytes, CONFIG)
+    match bytes.len().saturating_mul(GROWTH) {
+        0..=0x1_0000 => decode_within::<T, 0x1_0000>(bytes),
+        0x1_0001..=0x10_0000 => decode_within::<T, 0x10_0000>(bytes),
+        0x10_0001..=0x100_0000 => decode_within::<T, 0x100_0000>(bytes),
+        0x100_0001..=0x1000_0000 => decode_within::<T, 0x1000_0000>(bytes),
+        _ => decode_within::<T, MAX_DECODED_BYTES>(bytes),
+    }
+}
+
+fn decode_within<T: bincode::Decode<()>, const MAX_BYTES: usize>(
+    bytes: &[u8],
+) -> Result<T, CodecError> {
+    let (value, consumed) = bincode::decode_from_slice(bytes, config::<MAX_BYTES>())
         .map_err(|error| CodecError::Decode(error.to_string()))?;
     match bytes.len() - consumed {
         0 => Ok(value),
@@ -85,6 +101,27 @@ mod tests {
             decode::<Vec<u64>>(&[0xff; 8]),
             Err(CodecError::Decode(_))
         ));
+    }
+
+    #[test]
+    fn a_short_lie_about_a_length_allocates_little() {
+        // 2^32 elements of 8 bytes, of which not one is there: refused before memory is asked for.
+        let mut bytes = (1u64 << 32).to_le_bytes().to_vec();
+        bytes.resize(400, 0);
+        assert!(matches!(
+            decode::<Vec<(u32, u32)>>(&bytes),
+            Err(CodecError::Decode(why)) if why.contains("LimitExceeded")
+        ));
+    }
+
+    #[test]
+    fn values_of_every_step_are_decoded() {
+        for count in [0, 1, 1000, 5000, 70_000, 1 << 20, 3 << 20] {
+            let values = vec![7u64; count];
+            let mut bytes = Vec::new();
+            encode_into(&values, &mut bytes).unwrap();
+            assert_eq!(decode::<Vec<u64>>(&bytes).unwrap(), values, "{count}");
+        }
     }
 
     #[test]

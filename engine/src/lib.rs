@@ -11,6 +11,7 @@ pub mod graph;
 pub mod inspect;
 pub mod memory;
 
+mod advice;
 mod bus;
 mod checkpoint;
 mod checksum;

@@ -294,7 +294,22 @@ impl Replayer<'_> {
         })
     }
 
+    /// Reads and applies the log. What is wrong first in the log is reported, also where it is found last because
+    /// others apply records while this thread reads on.
     fn scan(
+        &mut self,
+        scanner: Scanner<'_>,
+        options: &Options,
+        appliers: &mut impl Appliers,
+    ) -> Result<Tail, RecoveryError> {
+        let result = self.scan_to_end(scanner, options, appliers);
+        if !matches!(result, Err(RecoveryError::Aborted)) {
+            appliers.drain()?;
+        }
+        result
+    }
+
+    fn scan_to_end(
         &mut self,
         mut scanner: Scanner<'_>,
         options: &Options,

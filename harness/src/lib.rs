@@ -1,7 +1,7 @@
 //! The MMSB harness: scenarios in YAML, run against the engine and checked against a model.
 //!
-//! [`scenario`] is the language, [`world`] runs it, [`report`] writes down what came of it, and [`import`] makes
-//! scenarios of other things.
+//! [`scenario`] is the language, [`world`] runs it, [`report`] writes down what came of it, [`import`] makes
+//! scenarios of other things, and [`kill`] runs it in processes that are killed.
 //!
 //! ```
 //! use mmsb_harness::scenario::{self, matrix};
@@ -25,6 +25,7 @@
 //! ```
 
 pub mod import;
+pub mod kill;
 pub mod report;
 pub mod scenario;
 pub mod world;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Bus;
+use crate::advice::advice;
 use crate::checkpoint::Checkpoints;
 use crate::checkpoint::format::{UNFINISHED_SUFFIX, parse_images_name, parse_manifest_name};
 use crate::clock::{Clock, SystemClock};
@@ -39,7 +40,7 @@ pub enum OpenError {
     #[error("{0}; close it first")]
     InUse(String),
     /// The operating system refused.
-    #[error("cannot {operation} {file}: {source}")]
+    #[error("cannot {operation} {file}: {source}{}", advice(source.kind()))]
     Io {
         /// What was tried.
         operation: &'static str,

@@ -20,6 +20,7 @@ use super::format::{
     SEGMENT_HEADER_BYTES, SegmentHeader, align_up,
 };
 use super::segment::{Segment, SegmentMaker, Spare, segment_name};
+use crate::advice::advice;
 use crate::clock::Clock;
 use crate::lsn::Lsn;
 
@@ -46,9 +47,10 @@ pub enum Durability {
 /// The error that made a bus read-only.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
-    "{operation} of {file}{} failed {} s after 1970: {cause}; everything up to LSN {durable_lsn} is durable",
+    "{operation} of {file}{} failed {} s after 1970, with everything up to LSN {durable_lsn} durable: {cause}{}",
     offset.map(|offset| format!(" at offset {offset}")).unwrap_or_default(),
-    unix_ns / 1_000_000_000
+    unix_ns / 1_000_000_000,
+    advice(*kind)
 )]
 pub struct Poison {
     /// What was tried: `write`, `sync`, `create`, …

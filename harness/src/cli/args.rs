@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anstream::ColorChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mmsb_harness::kill::Limit;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,6 +20,7 @@ Examples:
   mmsb expand scenarios/demo/first.yaml  show the cells of a matrix
   mmsb schema > scenarios/schema.json    write the schema by which editors complete
   mmsb import git . --path src -o src.jsonl && mmsb run src.jsonl
+  mmsb kill scenarios/kill/steady-writers.yaml --dir target/kill
 
 Exit codes:
   0  everything passed
@@ -105,6 +108,27 @@ An existing file is never replaced.")]
     New(NewArgs),
     /// Turn what others recorded into a trace.
     Import(ImportArgs),
+    /// Kill processes that run a scenario on real files, and verify what they leave.
+    #[command(after_help = "\
+Examples:
+  mmsb kill scenarios/kill/steady-writers.yaml --dir target/kill --rounds 200
+  mmsb kill scenarios/kill/steady-writers.yaml --dir target/kill --for 5m --set rounds=1000000
+  mmsb kill scenarios/kill/steady-writers.yaml --dir target/kill --rounds 0    only verify
+
+A child process runs the scenario on DIR/bus and acknowledges each commit; it is killed with SIGKILL at a \
+moment drawn from the seed. The next one opens the directory, compares it with the model, and goes \
+on. Nothing acknowledged as `sync` or `buffered` may be missing, and nothing may be there that was never committed.
+
+A campaign that is in DIR already goes on. What is found wrong stays there, with the command that shows it again.")]
+    Kill(KillArgs),
+    /// One child of `mmsb kill`.
+    #[command(hide = true)]
+    #[command(after_help = "\
+Examples:
+  mmsb kill-child scenarios/kill/steady-writers.yaml --bus /tmp/bus --at-least 0 --verify
+
+Tells its parent, one JSON value a line, what it comes to.")]
+    KillChild(KillChildArgs),
 }
 
 /// Which tests.
@@ -248,6 +272,117 @@ pub(super) struct GitArgs {
     pub(super) output: PathBuf,
 }
 
+/// What the children of a campaign run.
+#[derive(Debug, Args)]
+pub(super) struct KilledScenario {
+    /// The scenario. Steps that cannot be resumed are refused: crash, open, close, concurrent, subscriptions, marks, traces
+    /// and changes of files.
+    #[arg(value_name = "SCENARIO")]
+    pub(super) file: PathBuf,
+    /// The cell of its matrix, if it has several.
+    #[arg(long, value_name = "NAME")]
+    pub(super) cell: Option<String>,
+    /// Give a variable of the scenario's `let` another value; may be repeated.
+    #[arg(long, value_name = "NAME=NUMBER", value_parser = variable)]
+    pub(super) set: Vec<(String, u64)>,
+}
+
+impl KilledScenario {
+    /// The words of a command line that mean the same.
+    pub(super) fn words(&self) -> Vec<String> {
+        let mut words = vec![self.file.display().to_string()];
+        if let Some(cell) = &self.cell {
+            words.extend(["--cell".to_owned(), cell.clone()]);
+        }
+        for (name, value) in &self.set {
+            words.extend(["--set".to_owned(), format!("{name}={value}")]);
+        }
+        words
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KillArgs {
+    #[command(flatten)]
+    pub(super) scenario: KilledScenario,
+    /// Where the campaign keeps its files: a directory that is empty, or holds a campaign of the scenario.
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: PathBuf,
+    /// How many children are started; 100 if neither this nor --for is given, 0 to verify only.
+    #[arg(long, value_name = "N")]
+    pub(super) rounds: Option<u64>,
+    /// How long the campaign lasts, such as 30s, 5m or 8h.
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(super) duration: Option<Duration>,
+    /// The seed from which the moments of the kills are drawn.
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Write the report as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl KillArgs {
+    /// When the campaign ends.
+    pub(super) fn limit(&self) -> Limit {
+        let rounds = self.rounds.or(self.duration.is_none().then_some(100));
+        Limit {
+            rounds,
+            duration: self.duration,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KillChildArgs {
+    #[command(flatten)]
+    pub(super) scenario: KilledScenario,
+    /// The directory of the bus.
+    #[arg(long, value_name = "DIR")]
+    pub(super) bus: PathBuf,
+    /// The LSN that opening must come to at least.
+    #[arg(long, value_name = "LSN")]
+    pub(super) at_least: u64,
+    /// The LSN that opening must come to at most.
+    #[arg(long, value_name = "LSN")]
+    pub(super) at_most: Option<u64>,
+    /// Compare the directory with the model and end.
+    #[arg(long)]
+    pub(super) verify: bool,
+}
+
+/// Reads `name=number`.
+fn variable(text: &str) -> Result<(String, u64), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("it must read NAME=NUMBER, such as rounds=1000")?;
+    let value = value
+        .parse()
+        .map_err(|_| format!("`{value}` is not a whole number"))?;
+    Ok((name.to_owned(), value))
+}
+
+/// Reads a duration such as `30s`, `5m` or `8h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit_at = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let seconds: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("it must be a whole number with a unit: 30s, 5m or 8h".to_owned()),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "it must begin with a whole number, as 30s does".to_owned())?;
+    number
+        .checked_mul(seconds)
+        .map(Duration::from_secs)
+        .ok_or_else(|| "it is too long".to_owned())
+}
+
 /// When to use colours.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Color {
@@ -279,6 +414,16 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("8h"), Ok(Duration::from_secs(28_800)));
+        for wrong in ["", "5", "m", "5 m", "-1s", "1.5s", "99999999999999999h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

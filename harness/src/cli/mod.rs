@@ -7,6 +7,7 @@ mod execute;
 mod exit;
 mod expand;
 mod import;
+mod kill;
 mod list;
 mod new;
 mod output;
@@ -34,6 +35,8 @@ pub(crate) fn execute(arguments: Arguments) -> Exit {
         Command::Schema(args) => schema::schema(args, &mut out),
         Command::New(args) => new::new(args, &mut out),
         Command::Import(args) => import::import(args, &mut out),
+        Command::Kill(args) => kill::kill(args, &mut out),
+        Command::KillChild(args) => kill::child(args),
     };
     let result = result.and_then(|exit| out.finish().map(|()| exit));
     result.unwrap_or_else(|error| {

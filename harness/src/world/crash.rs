@@ -113,6 +113,7 @@ impl<'c> World<'c> {
             safe_lsn: self.safe_lsn,
             handed_lsn: self.handed_lsn,
             issued_lsn: None,
+            waiting: None,
             records: false,
             renames: self.renames.clone(),
             keeps_all: self.keeps_all,

@@ -8,6 +8,7 @@ use mmsb_engine::{Bus, Clock, FileStorage, OpenError, Retention, Storage};
 
 use super::SimulatedStorage;
 use super::failure::{Fault, Outcome};
+use super::resume::Milestone;
 use super::run::World;
 use super::{compare, transforms};
 use crate::scenario::ErrorKind;
@@ -184,7 +185,7 @@ impl World<'_> {
     }
 
     /// Takes over a bus that was opened, and compares all of it with what must have been recovered.
-    fn opened(&mut self, bus: Bus) -> Outcome {
+    pub(super) fn opened(&mut self, bus: Bus) -> Outcome {
         self.stage.durability = self.settings.durability;
         let lsn = bus.opened().last_lsn.0;
         let bus = self.bus.insert(bus);
@@ -255,8 +256,11 @@ impl World<'_> {
         let Some(bus) = self.bus.take() else {
             return Err(closed());
         };
+        self.announce(Milestone::Closing);
         bus.close()?;
-        self.safe(self.model.lsn());
+        let lsn = self.model.lsn();
+        self.safe(lsn);
+        self.announce(Milestone::Closed { lsn });
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use super::model::{Effect, Keep, Model};
 use super::open::{Disk, Settings, closed};
 use super::path::Part;
 use super::replay::Mark;
+use super::resume::{Milestone, OnMilestone, Resume};
 use super::stage::{Committed, Renamed, Stage};
 use super::sweep::{Coverage, Grain};
 use crate::scenario::ErrorKind;
@@ -54,6 +55,10 @@ pub struct Context {
     pub grain: Grain,
     /// Called now and then while a trace runs, or crashes are tried; then bytes are moments.
     pub progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+    /// The real directory on which the run goes on where an earlier one was killed, whatever storage its options name.
+    pub resume: Option<Resume>,
+    /// Told what a run that resumes comes to.
+    pub on_milestone: Option<OnMilestone>,
 }
 
 impl std::fmt::Debug for Context {
@@ -122,6 +127,8 @@ pub(crate) struct World<'c> {
     /// How often the transform `test.counts` computed.
     pub(crate) computed: Arc<AtomicU64>,
     pub(crate) bus: Option<Bus>,
+    /// The bus of a directory that the steps have yet to catch up with.
+    pub(crate) waiting: Option<Bus>,
     pub(crate) model: Model,
     pub(crate) stage: Stage,
     /// Everything up to this LSN must survive a crash.
@@ -209,7 +216,10 @@ impl<'c> World<'c> {
             let value = value.eval(&stage.scope)?;
             stage.scope.set(name, value);
         }
-        let settings = Settings::default().with(&scenario.options, &stage.scope)?;
+        let mut settings = Settings::default().with(&scenario.options, &stage.scope)?;
+        if context.resume.is_some() {
+            settings.storage = StorageKind::Sim;
+        }
         stage.durability = settings.durability;
         let disk = match settings.storage {
             StorageKind::Sim => Disk::Simulated(context.simulated.clone().unwrap_or_default()),
@@ -223,6 +233,7 @@ impl<'c> World<'c> {
             clock: Arc::new(SteppingClock::new(START_UNIX_NS, STEP_NS)),
             computed: Arc::default(),
             bus: None,
+            waiting: None,
             model: Model::new(keep),
             stage,
             safe_lsn: 0,
@@ -242,7 +253,10 @@ impl<'c> World<'c> {
     fn scenario(&mut self, scenario: &Scenario) -> failure::Outcome {
         self.create()
             .map_err(|fault| fault.at(|| ("pages".to_owned(), Default::default())))?;
+        self.begin_resume()
+            .map_err(|fault| fault.at(|| ("open".to_owned(), Default::default())))?;
         self.begin_and_run(scenario)?;
+        self.end_resume()?;
         if self.bus.is_some() {
             self.close()?;
         }
@@ -318,9 +332,11 @@ impl<'c> World<'c> {
             }
             Step::Checkpoint => {
                 let bus = self.bus.as_ref().ok_or_else(closed)?;
+                self.announce(Milestone::Checkpointing);
                 bus.checkpoint()?;
-                let durable = bus.durable_lsn().0;
-                self.safe(durable);
+                let durable_lsn = bus.durable_lsn().0;
+                self.safe(durable_lsn);
+                self.announce(Milestone::Checkpointed { durable_lsn });
                 Ok(())
             }
             Step::Close => self.close(),
@@ -371,10 +387,14 @@ impl<'c> World<'c> {
         self.issues(self.model.lsn() + 1);
         let bus = self.bus.as_ref().ok_or_else(closed)?;
         let mut committed = self.stage.commit(bus, durability)?;
+        let (lsn, durability) = (committed.lsn, committed.durability);
         let doubt = committed.doubt.take();
         let effect = self.absorb(committed, doubt.is_some())?;
         self.compare_effect(&effect)?;
-        doubt.map_or(Ok(()), Err)
+        match doubt {
+            Some(fault) => Err(fault),
+            None => self.note_commit(lsn, durability),
+        }
     }
 
     /// Has the model do what the engine has committed, if only for this life of the bus where it is in doubt.

@@ -1,0 +1,65 @@
+//! What the fuzzer once found, replayed through the bodies of its targets: `engine/fuzz/regressions/<target>/<what it was>`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a target panics where something is wrong"
+)]
+
+#[path = "../../engine/fuzz/src/targets/mod.rs"]
+mod targets;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn fuzz() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/fuzz")
+}
+
+/// Names and contents of the folders of a folder.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries =
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn what_the_fuzzer_found_stays_fixed() {
+    let mut replayed = 0;
+    for folder in entries(&fuzz().join("regressions")) {
+        let target = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        for input in entries(&folder) {
+            // Which one it was is the last line before a panic.
+            eprintln!("{target}: {}", input.display());
+            let known = targets::run(&target, &fs::read(&input).unwrap());
+            assert!(known, "there is no target `{target}`");
+            replayed += 1;
+        }
+    }
+    assert!(replayed >= 2, "only {replayed} inputs were found");
+}
+
+/// Every target of the fuzz crate can be replayed here, and takes empty and meaningless input.
+#[test]
+fn every_target_takes_any_input() {
+    let mut count = 0;
+    for path in entries(&fuzz().join("fuzz_targets")) {
+        let target = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        for input in [
+            &b""[..],
+            &[0; 100],
+            &[0xff; 1000],
+            b"version: 1\nsteps: [crash]\n",
+        ] {
+            assert!(
+                targets::run(&target, input),
+                "`targets::run` does not know `{target}`"
+            );
+        }
+        count += 1;
+    }
+    assert_eq!(count, 7);
+}
