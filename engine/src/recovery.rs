@@ -5,6 +5,7 @@
 //! are the same for any number of appliers, because all writes to a page are applied by one of them, in the order of the log.
 //! Where memory changes hands (a free, a transfer) everybody catches up first.
 
+use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -23,13 +24,13 @@ use crate::lsn::Lsn;
 use crate::memory::{ArenaError, PlacementError};
 use crate::options::Options;
 use crate::state::State;
-use crate::state::content::ApplyFault;
+use crate::state::apply::ApplyFault;
 use crate::state::structure::ReplayFault;
 use crate::storage::Storage;
 use crate::transaction::TransactionError;
 
 /// Jobs that may wait for an applier.
-const QUEUED_JOBS: usize = 4;
+const QUEUED_JOBS: usize = 8;
 
 /// Why a state cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -274,7 +275,8 @@ impl Replayer<'_> {
     fn run(&mut self, scanner: Scanner<'_>, options: &Options) -> Result<Tail, RecoveryError> {
         let appliers = u32::try_from(options.appliers.max(1)).unwrap_or(1);
         if appliers == 1 {
-            return self.scan(scanner, options, &mut Inline { state: self.state });
+            let mut inline = Inline { state: self.state };
+            return self.scan(scanner.in_portions(), options, &mut inline);
         }
         let fault = Mutex::new(None);
         let state = self.state;
@@ -315,14 +317,22 @@ impl Replayer<'_> {
         options: &Options,
         appliers: &mut impl Appliers,
     ) -> Result<Tail, RecoveryError> {
+        // Batches that appliers may still be at, oldest first. Their buffers are used again: fresh ones would
+        // cost more than what is done with them.
+        let mut in_use = VecDeque::new();
         let tail = loop {
             match scanner.next()? {
                 Scanned::End(tail) => break tail,
                 Scanned::Batch(batch) => {
                     let batch = Arc::new(batch);
                     self.batch(&batch, appliers)?;
-                    if let Some(batch) = Arc::into_inner(batch) {
-                        scanner.recycle(batch);
+                    in_use.push_back(batch);
+                    while let Some(batch) =
+                        in_use.pop_front_if(|batch| Arc::strong_count(batch) == 1)
+                    {
+                        if let Some(batch) = Arc::into_inner(batch) {
+                            scanner.recycle(batch);
+                        }
                     }
                 }
             }
@@ -441,12 +451,9 @@ struct Inline<'a> {
 
 impl Appliers for Inline<'_> {
     fn apply(&mut self, batch: &Arc<Batch>, range: Range<usize>) -> Result<(), RecoveryError> {
-        for record in batch.records(range) {
-            // SAFETY: the only applier, of a state that nobody else knows of yet.
-            unsafe { self.state.apply_record(&record, 0, 1) }
-                .map_err(|fault| refuse(record.lsn, &fault))?;
-        }
-        Ok(())
+        // SAFETY: the only applier, of a state that nobody else knows of yet.
+        unsafe { self.state.apply_records(batch.records(range), 0, 1) }
+            .map_err(|(lsn, fault)| refuse(lsn, &fault))
     }
 
     fn drain(&mut self) -> Result<(), RecoveryError> {
@@ -500,16 +507,14 @@ fn apply_jobs(state: &State, shard: u32, shards: u32, jobs: &Receiver<Job>, faul
             Job::Drain(done) => drop(done),
             Job::Apply(..) if failed => {}
             Job::Apply(batch, range) => {
-                for record in batch.records(range) {
-                    // SAFETY: this thread alone applies to the pages of its shard, and nobody reads yet.
-                    if let Err(error) = unsafe { state.apply_record(&record, shard, shards) } {
-                        failed = true;
-                        let mut first = fault.lock();
-                        // The error of the lowest LSN, whichever thread came first.
-                        if first.is_none_or(|(lsn, _)| record.lsn < lsn) {
-                            *first = Some((record.lsn, error));
-                        }
-                        break;
+                let records = batch.records(range);
+                // SAFETY: this thread alone applies to the pages of its shard, and nobody reads yet.
+                if let Err(error) = unsafe { state.apply_records(records, shard, shards) } {
+                    failed = true;
+                    let mut first = fault.lock();
+                    // The error of the lowest LSN, whichever thread came first.
+                    if first.is_none_or(|(lsn, _)| error.0 < lsn) {
+                        *first = Some(error);
                     }
                 }
             }

@@ -14,8 +14,10 @@ use crate::checksum::crc32c;
 use crate::lsn::Lsn;
 use crate::storage::{Storage, StorageFile};
 
-/// How much is read at once; a record that is longer is read whole.
-const WINDOW_BYTES: u64 = 1 << 20;
+/// How much is read at once; a record that is longer is read whole. It stays in the processor's second-level cache.
+const WINDOW_BYTES: u64 = 256 << 10;
+/// How much of that is checked before it is applied, where one thread does both: it stays in the first-level cache.
+const PORTION_BYTES: usize = 16 << 10;
 
 /// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -327,6 +329,17 @@ struct Place {
 pub(crate) struct Batch {
     buffer: Vec<u8>,
     places: Vec<Place>,
+    unchecked: Option<Unchecked>,
+}
+
+/// What was read and not looked at yet.
+#[derive(Clone, Copy, Debug)]
+struct Unchecked {
+    segment: usize,
+    /// Where it stands in the file.
+    position: u64,
+    /// Where it stands in the buffer.
+    at: usize,
 }
 
 impl Batch {
@@ -366,7 +379,13 @@ pub(crate) struct Scanner<'a> {
     open: Option<(Box<dyn StorageFile>, Seed)>,
     position: u64,
     expected: Lsn,
-    spare: Batch,
+    /// Batches whose buffers can be used again.
+    spares: Vec<Batch>,
+    /// How much is checked for one batch.
+    portion_bytes: usize,
+    /// Bytes of all segments, and of those before the present one.
+    total_bytes: u64,
+    done_bytes: u64,
 }
 
 /// What reading on came to.
@@ -401,31 +420,28 @@ impl<'a> Scanner<'a> {
                 .segments
                 .get(segment)
                 .map_or(Lsn(1), |segment| segment.header.first_lsn),
-            spare: Batch::default(),
+            spares: Vec::new(),
+            portion_bytes: usize::MAX,
+            total_bytes: segment_bytes(&map.segments),
+            done_bytes: segment_bytes(map.segments.get(..segment).unwrap_or_default()),
         }
     }
 
-    /// Gives a batch back, so that its buffer is used again.
+    /// Delivers short batches, for a caller who applies each and gives it back before the next.
+    pub(crate) fn in_portions(mut self) -> Self {
+        self.portion_bytes = PORTION_BYTES;
+        self
+    }
+
+    /// Gives a batch back, so that its buffer is used again, and what is in it and was not looked at yet.
     pub(crate) fn recycle(&mut self, batch: Batch) {
-        self.spare = batch;
+        self.spares.push(batch);
     }
 
     /// Bytes of segments before the current position, and in all.
     pub(crate) fn progress_bytes(&self) -> (u64, u64) {
-        let total = self
-            .map
-            .segments
-            .iter()
-            .map(|segment| segment.len_bytes)
-            .sum();
-        let done: u64 = self
-            .map
-            .segments
-            .iter()
-            .take(self.segment)
-            .map(|segment| segment.len_bytes)
-            .sum();
-        (done + self.position.min(total), total)
+        let done = self.done_bytes + self.position;
+        (done.min(self.total_bytes), self.total_bytes)
     }
 
     /// Reads on. After `End` nothing more comes.
@@ -455,10 +471,11 @@ impl<'a> Scanner<'a> {
                 self.open = Some((file, seed));
                 return Ok(Scanned::Batch(batch));
             }
-            self.spare = batch;
+            self.spares.push(batch);
             let follows = self.map.segments.get(self.segment + 1);
             if follows.is_some_and(|next| next.header.first_lsn == self.expected) {
                 self.segment += 1;
+                self.done_bytes += segment.len_bytes;
                 self.position = SEGMENT_HEADER_BYTES;
                 continue;
             }
@@ -490,8 +507,16 @@ impl<'a> Scanner<'a> {
         file: &dyn StorageFile,
         seed: &Seed,
     ) -> Result<Batch, LogError> {
-        let mut batch = std::mem::take(&mut self.spare);
+        let mut batch = self.spares.pop().unwrap_or_default();
         batch.places.clear();
+        if let Some(unchecked) = batch.unchecked.take()
+            && (unchecked.segment, unchecked.position) == (self.segment, self.position)
+        {
+            self.check(&mut batch, unchecked.at, seed);
+            if batch.len() > 0 {
+                return Ok(batch);
+            }
+        }
         let failed = |source| LogError::Io {
             file: segment.name.clone(),
             source,
@@ -503,21 +528,7 @@ impl<'a> Scanner<'a> {
             batch.buffer.resize(len, 0);
             file.read_exact_at(&mut batch.buffer, self.position)
                 .map_err(failed)?;
-            let mut at = 0;
-            let wanted = loop {
-                match parse(&batch.buffer, at, seed, self.expected) {
-                    Parsed::Record { place, next } => {
-                        batch.places.push(place);
-                        self.expected = self.expected.next();
-                        at = next;
-                    }
-                    Parsed::Other { next } => at = next,
-                    Parsed::Longer { len_bytes } => break Some(len_bytes),
-                    Parsed::Nothing => break None,
-                }
-            };
-            self.position += at as u64;
-            match wanted {
+            match self.check(&mut batch, 0, seed) {
                 // The window ended inside a record; if it held others, those come first.
                 Some(len_bytes)
                     if batch.places.is_empty()
@@ -529,6 +540,38 @@ impl<'a> Scanner<'a> {
             }
         }
     }
+
+    /// Checks the records of the buffer from `start` on, until a portion is done or none follows. If the next one is
+    /// not whole in the buffer, its length.
+    fn check(&mut self, batch: &mut Batch, start: usize, seed: &Seed) -> Option<u64> {
+        let mut at = start;
+        let wanted = loop {
+            match parse(&batch.buffer, at, seed, self.expected) {
+                Parsed::Record { place, next } => {
+                    batch.places.push(place);
+                    self.expected = self.expected.next();
+                    at = next;
+                    if at - start >= self.portion_bytes {
+                        batch.unchecked = Some(Unchecked {
+                            segment: self.segment,
+                            position: self.position + (at - start) as u64,
+                            at,
+                        });
+                        break None;
+                    }
+                }
+                Parsed::Other { next } => at = next,
+                Parsed::Longer { len_bytes } => break Some(len_bytes),
+                Parsed::Nothing => break None,
+            }
+        };
+        self.position += (at - start) as u64;
+        wanted
+    }
+}
+
+fn segment_bytes(segments: &[SegmentFile]) -> u64 {
+    segments.iter().map(|segment| segment.len_bytes).sum()
 }
 
 enum Parsed {

@@ -7,6 +7,10 @@ use std::ptr::NonNull;
 use thiserror::Error;
 
 use super::backing::{Backing, GRANULE_BYTES};
+use super::prefetch;
+
+/// The processor fetches what follows by itself once a copy has begun.
+const PREFETCH_BYTES: usize = 256;
 
 /// Why an arena could not be made.
 #[derive(Debug, Error)]
@@ -166,6 +170,14 @@ impl Arena {
                 .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
         };
         Some(())
+    }
+
+    /// Tells the processor that the range will soon be accessed. A hint: a range that is not all inside is ignored.
+    #[inline]
+    pub(crate) fn prefetch(&self, offset: u64, len: usize) {
+        if let Some(start) = self.range(offset, len) {
+            prefetch::lines(start.as_ptr(), len.min(PREFETCH_BYTES));
+        }
     }
 
     /// Writes zeros over the range. `None`, and nothing is written, when it is not all inside.

@@ -7,29 +7,12 @@ use super::stripes::{Exclusive, Held};
 use super::table::Slot;
 use super::wave::StripeState;
 use crate::graph::{Graph, StaleReason};
-use crate::log::format::{MalformedRun, Runs};
-use crate::log::record::Record;
+use crate::log::format::Runs;
 use crate::lsn::Lsn;
 use crate::page::PageId;
 
 /// Proof that the stripe of a page is locked, shared.
 pub(crate) type SharedLock<'a> = RwLockReadGuard<'a, StripeState>;
-
-/// Why a record cannot be applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ApplyFault {
-    #[error(transparent)]
-    Malformed(#[from] MalformedRun),
-    #[error("it writes to page {page}, which does not exist at this point")]
-    NoPage { page: PageId },
-    #[error("it writes {offset}..{end} of page {page}, which has {page_len_bytes} bytes")]
-    OutOfRange {
-        page: PageId,
-        offset: u64,
-        end: u64,
-        page_len_bytes: u64,
-    },
-}
 
 impl State {
     /// The bytes of a page.
@@ -96,53 +79,6 @@ impl State {
                     .push((node, run.offset..run.offset + len_bytes));
             }
         }
-    }
-
-    /// Applies the runs of a record from the log to the pages of one shard of `shards`.
-    ///
-    /// Pages that a checkpoint brought are newer than some records: those are passed over. A record with
-    /// the very LSN of the page is applied again, which changes nothing.
-    ///
-    /// # Safety
-    /// Nobody else reads or writes the pages of this shard meanwhile.
-    pub(crate) unsafe fn apply_record(
-        &self,
-        record: &Record<'_>,
-        shard: u32,
-        shards: u32,
-    ) -> Result<(), ApplyFault> {
-        for run in Runs::new(record.stream, record.run_count) {
-            let run = run?;
-            let index = run.page.index();
-            if shards > 1 && index % shards != shard {
-                continue;
-            }
-            let slot = self
-                .table
-                .live(run.page)
-                .ok_or(ApplyFault::NoPage { page: run.page })?;
-            let end = run.offset + run.bytes.len() as u64;
-            if end > slot.len_bytes() {
-                return Err(ApplyFault::OutOfRange {
-                    page: run.page,
-                    offset: run.offset,
-                    end,
-                    page_len_bytes: slot.len_bytes(),
-                });
-            }
-            if record.lsn.0 < slot.lsn() {
-                continue;
-            }
-            // SAFETY: the range is inside the page, and the caller keeps everybody else away from it.
-            let copied = unsafe { self.arena.copy_in(slot.offset() + run.offset, run.bytes) };
-            debug_assert!(
-                copied.is_some(),
-                "the table places a page outside of the arena"
-            );
-            slot.touch(record.lsn.0);
-            slot.mark_dirty(run.offset, run.bytes.len() as u64);
-        }
-        Ok(())
     }
 
     /// What keeps a page stale, if anything: the page whose transform failed, and why.

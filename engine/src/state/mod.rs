@@ -1,11 +1,12 @@
 //! The state of a bus in memory: pages, their bytes, and what connects them.
 //!
 //! `table` says where each page is, `structure` changes which pages there are, `stripes` are the locks,
-//! `content` reads and writes bytes under them, `wave` carries changes to derived pages.
+//! `content` reads and writes bytes under them, `apply` repeats what a log says, `wave` carries changes to derived pages.
 //!
 //! Invariant: nothing here knows of files; recovery and replay build the same state that commits do,
 //! through the same functions.
 
+pub(crate) mod apply;
 pub(crate) mod content;
 pub(crate) mod stripes;
 pub(crate) mod structure;
