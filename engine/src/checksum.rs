@@ -4,6 +4,10 @@
 #[must_use]
 #[inline]
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
+    // The control of the scorecard: without checksums, damage must be seen to pass in silence.
+    if cfg!(mmsb_unchecked) {
+        return 0;
+    }
     crc_fast::crc32_iscsi(bytes)
 }
 

@@ -17,6 +17,7 @@ use crate::checkpoint::format::Manifest;
 use crate::checkpoint::load;
 use crate::codec;
 use crate::log::format::Identity;
+use crate::log::mark::{self, MARK_NAME};
 use crate::log::reader::{Batch, LogError, LogMap, Scanned, Scanner, discover};
 use crate::log::record::{Op, Record};
 use crate::log::tail::Tail;
@@ -112,6 +113,10 @@ pub(crate) struct Rebuilt {
     pub manifests: Vec<Manifest>,
     pub applied: u64,
     pub warnings: Vec<String>,
+    /// The LSN that the mark of the last close names.
+    pub closed: Option<Lsn>,
+    /// What checkpoints and that mark say was durable.
+    pub known_durable: Lsn,
 }
 
 /// Builds the newest state, or that as of `until`. `None`: there is no log yet.
@@ -127,22 +132,15 @@ pub(crate) fn rebuild(
         source,
     })?;
     let sequences = load::list(&names);
+    let mark = mark::read(storage, &names);
     let Some(map) = discover(storage)? else {
-        return match sequences.first() {
-            None => Ok(None),
-            Some(sequence) => Err(LogError::Missing {
-                file: format!("log of checkpoint {sequence}"),
-            }
-            .into()),
-        };
+        nothing_to_recover(&sequences, &mark)?;
+        return Ok(None);
     };
     let mut warnings = Vec::new();
     let manifests = usable_manifests(storage, &map.identity, &sequences, &mut warnings)?;
-    let known_durable = manifests
-        .iter()
-        .map(|manifest| manifest.durable_lsn)
-        .max()
-        .unwrap_or_default();
+    let closed = closed_at(&map.identity, mark, &mut warnings);
+    let known_durable = known_durable(&manifests, closed);
     let first = map
         .segments
         .first()
@@ -193,7 +191,48 @@ pub(crate) fn rebuild(
         manifests,
         applied,
         warnings,
+        closed,
+        known_durable,
     }))
+}
+
+/// What the mark of a close came to when it was read.
+pub(crate) type MarkRead = Result<Option<(Identity, Lsn)>, String>;
+
+/// Whether a directory without a log is one that never had any.
+pub(crate) fn nothing_to_recover(sequences: &[u64], mark: &MarkRead) -> Result<(), LogError> {
+    if let Some(sequence) = sequences.first() {
+        return Err(LogError::Missing {
+            file: format!("log of checkpoint {sequence}"),
+        });
+    }
+    match mark {
+        Ok(Some((_, lsn))) if *lsn > Lsn::ZERO => Err(LogError::Missing {
+            file: format!("log that was closed at LSN {lsn}"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The LSN at which the log was closed, if an intact mark of this log says so.
+pub(crate) fn closed_at(
+    identity: &Identity,
+    mark: MarkRead,
+    warnings: &mut Vec<String>,
+) -> Option<Lsn> {
+    match mark {
+        Ok(Some((of, lsn))) if of == *identity => return Some(lsn),
+        Ok(Some(_)) => warnings.push(format!("{MARK_NAME} belongs to another log")),
+        Ok(None) => {}
+        Err(why) => warnings.push(why),
+    }
+    None
+}
+
+/// The highest LSN that anything but the log itself says was durable.
+pub(crate) fn known_durable(manifests: &[Manifest], closed: Option<Lsn>) -> Lsn {
+    let claimed = manifests.iter().map(|manifest| manifest.durable_lsn);
+    claimed.chain(closed).max().unwrap_or_default()
 }
 
 /// The manifests that can be read, oldest first. A damaged one is reported and passed over; a newer one is refused.

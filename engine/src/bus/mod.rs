@@ -20,6 +20,7 @@ use crate::checkpoint::{CheckpointError, CheckpointReport, Checkpoints};
 use crate::clock::Clock;
 use crate::event::{Publisher, Subscription};
 use crate::log::Poison;
+use crate::log::mark::{self, MARK_NAME};
 use crate::log::writer::LogWriter;
 use crate::lsn::Lsn;
 use crate::options::Options;
@@ -64,6 +65,8 @@ pub struct Bus {
     publisher: Publisher,
     checkpoints: Mutex<Checkpoints>,
     report: OpenReport,
+    /// The LSN that the mark of the last close names.
+    marked_lsn: Lsn,
     abandoned: bool,
     // Last, so that the next owner comes in when everything else is gone.
     _lock: Box<dyn StorageLock>,
@@ -163,7 +166,14 @@ impl Bus {
     /// When the disk fails. The directory is released all the same.
     pub fn close(self) -> Result<(), TransactionError> {
         self.log.check()?;
-        Ok(self.log.close()?)
+        self.log.close()?;
+        let last_lsn = self.log.last_lsn();
+        if last_lsn > self.marked_lsn {
+            let identity = self.checkpoints.lock().identity;
+            mark::write(&*self.storage, &identity, last_lsn)
+                .map_err(|error| self.log.poison("write", MARK_NAME, None, &error))?;
+        }
+        Ok(())
     }
 
     /// Lets go of the directory without writing what is buffered, as if the process had died here.

@@ -14,6 +14,7 @@ use crate::checkpoint::format::{UNFINISHED_SUFFIX, parse_images_name, parse_mani
 use crate::clock::{Clock, SystemClock};
 use crate::event::Publisher;
 use crate::log::format::{Identity, SegmentHeader};
+use crate::log::mark::UNFINISHED_MARK_NAME;
 use crate::log::reader::LogError;
 use crate::log::renew::renew;
 use crate::log::segment::{
@@ -167,6 +168,7 @@ impl Bus {
             state: parts.state,
             log: parts.log,
             publisher: Publisher::default(),
+            marked_lsn: parts.marked_lsn,
             checkpoints: Mutex::new(parts.checkpoints),
             report: parts.report,
             storage,
@@ -183,6 +185,7 @@ struct Parts {
     log: LogWriter,
     checkpoints: Checkpoints,
     report: OpenReport,
+    marked_lsn: Lsn,
 }
 
 fn failed(operation: &'static str, file: String) -> impl FnOnce(io::Error) -> OpenError {
@@ -259,6 +262,7 @@ fn create(
             created: true,
             ..OpenReport::default()
         },
+        marked_lsn: Lsn::ZERO,
     })
 }
 
@@ -297,13 +301,13 @@ fn resume(
         warnings: rebuilt.warnings.clone(),
     };
     let segment = cut(&**storage, &rebuilt)?;
-    let claimed = rebuilt
-        .manifests
-        .iter()
-        .map(|manifest| manifest.durable_lsn);
-    let known_durable = claimed.max().unwrap_or_default();
-    renew(&**storage, &rebuilt.map, &rebuilt.tail, known_durable)
-        .map_err(|(file, source)| failed("rewrite", file)(source))?;
+    renew(
+        &**storage,
+        &rebuilt.map,
+        &rebuilt.tail,
+        rebuilt.known_durable,
+    )
+    .map_err(|(file, source)| failed("rewrite", file)(source))?;
     let (spares, next_spare) = spares(&**storage, options.segment_bytes)?;
     tidy(&**storage, &rebuilt);
     let maker = SegmentMaker {
@@ -321,6 +325,7 @@ fn resume(
     };
     Ok(Parts {
         log: LogWriter::new(maker, Arc::clone(clock), resume),
+        marked_lsn: rebuilt.closed.unwrap_or_default(),
         checkpoints: Checkpoints::found(&rebuilt),
         state: rebuilt.state,
         report,
@@ -397,9 +402,10 @@ fn tidy(storage: &dyn Storage, rebuilt: &Rebuilt) {
         images.any(|file| file.sequence == sequence)
     };
     for name in names {
-        let unfinished = name
-            .strip_suffix(UNFINISHED_SUFFIX)
-            .is_some_and(|name| parse_manifest_name(name).is_some());
+        let unfinished = name == UNFINISHED_MARK_NAME
+            || name
+                .strip_suffix(UNFINISHED_SUFFIX)
+                .is_some_and(|name| parse_manifest_name(name).is_some());
         // An image file may belong to a damaged manifest, which somebody may want to look at.
         let orphan = rebuilt.warnings.is_empty()
             && parse_images_name(&name).is_some_and(|sequence| !is_used(sequence));

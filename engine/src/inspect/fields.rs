@@ -12,6 +12,7 @@ use crate::log::format::{
     RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RECORD_HEADER_LAYOUT, RUN_HEAD_LAYOUT, RecordHeader,
     RecordKind, Runs, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LAYOUT, Seed, align_up,
 };
+use crate::log::mark::MARK_LAYOUT;
 use crate::lsn::Lsn;
 use crate::storage::Storage;
 
@@ -98,6 +99,10 @@ impl Inspection<'_> {
             FileKind::Images(sequence) => {
                 fields.layout(IMAGES_HEAD_LAYOUT, None);
                 images(self.storage, file, sequence, &mut fields)?;
+            }
+            FileKind::CloseMark => {
+                fields.layout(MARK_LAYOUT, None);
+                fields.until(info.len_bytes, "unknown", None);
             }
             FileKind::Spare(_) => fields.until(info.len_bytes, "spare", None),
             FileKind::Unfinished => fields.until(info.len_bytes, "unfinished manifest", None),

@@ -14,6 +14,7 @@ use crate::checkpoint::load;
 use crate::log::format::{
     Identity, RecordHeader, SEGMENT_HEADER_BYTES, Seed, SegmentHeader, SegmentHeaderError,
 };
+use crate::log::mark::{MARK_NAME, UNFINISHED_MARK_NAME};
 use crate::log::segment::{parse_segment_name, parse_spare_name};
 use crate::lsn::Lsn;
 use crate::storage::Storage;
@@ -56,7 +57,9 @@ pub enum FileKind {
     Manifest(u64),
     /// The page images that the checkpoint with this number added.
     Images(u64),
-    /// A manifest that was never finished; opening removes it.
+    /// The mark of the last close.
+    CloseMark,
+    /// A manifest, or a mark of a close, that was never finished; opening removes it.
     Unfinished,
     /// None of the engine's; opening ignores it.
     Other,
@@ -264,7 +267,10 @@ impl Raw {
                 split(manifest_head(storage, sequence, identity))
             }
             (Ok(head), FileKind::Images(sequence)) => split(images_head(head, sequence, identity)),
-            (Ok(_), FileKind::Spare(_) | FileKind::Unfinished | FileKind::Other) => (None, None),
+            (
+                Ok(_),
+                FileKind::Spare(_) | FileKind::CloseMark | FileKind::Unfinished | FileKind::Other,
+            ) => (None, None),
         };
         FileInfo {
             name: self.name,
@@ -284,9 +290,13 @@ fn split(judged: Result<Head, FileFault>) -> (Option<Head>, Option<FileFault>) {
 }
 
 fn kind_of(name: &str) -> FileKind {
-    let unfinished = name
-        .strip_suffix(UNFINISHED_SUFFIX)
-        .is_some_and(|name| parse_manifest_name(name).is_some());
+    if name == MARK_NAME {
+        return FileKind::CloseMark;
+    }
+    let unfinished = name == UNFINISHED_MARK_NAME
+        || name
+            .strip_suffix(UNFINISHED_SUFFIX)
+            .is_some_and(|name| parse_manifest_name(name).is_some());
     if unfinished {
         return FileKind::Unfinished;
     }

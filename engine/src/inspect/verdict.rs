@@ -5,10 +5,13 @@ use super::files::Inspection;
 use crate::checkpoint::format::Manifest;
 use crate::checkpoint::load;
 use crate::log::format::Identity;
+use crate::log::mark;
 use crate::log::reader::{LogError, LogMap, Scanned, Scanner, discover};
 use crate::log::tail::{Tail, Torn};
 use crate::lsn::Lsn;
-use crate::recovery::{RecoveryError, usable_manifests};
+use crate::recovery::{
+    RecoveryError, closed_at, known_durable, nothing_to_recover, usable_manifests,
+};
 use crate::storage::Storage;
 
 /// What [`crate::Bus::open`] would come to.
@@ -62,22 +65,15 @@ fn foresee(storage: &dyn Storage) -> Result<Option<Foreseen>, RecoveryError> {
         source,
     })?;
     let sequences = load::list(&names);
+    let mark = mark::read(storage, &names);
     let Some(map) = discover(storage)? else {
-        return match sequences.first() {
-            None => Ok(None),
-            Some(sequence) => Err(LogError::Missing {
-                file: format!("log of checkpoint {sequence}"),
-            }
-            .into()),
-        };
+        nothing_to_recover(&sequences, &mark)?;
+        return Ok(None);
     };
     let mut warnings = Vec::new();
     let mut manifests = usable_manifests(storage, &map.identity, &sequences, &mut warnings)?;
-    let known_durable = manifests
-        .iter()
-        .map(|manifest| manifest.durable_lsn)
-        .max()
-        .unwrap_or_default();
+    let closed = closed_at(&map.identity, mark, &mut warnings);
+    let known_durable = known_durable(&manifests, closed);
     let checkpoint = choose(storage, &map, &mut manifests, &mut warnings)?;
     let after = checkpoint
         .as_ref()

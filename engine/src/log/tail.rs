@@ -89,7 +89,9 @@ impl Claims {
 /// Decides what the break is. Reads the rest of the log, so it costs as much as reading it.
 pub(crate) fn judge(at: &Break<'_>) -> Result<Tail, LogError> {
     let mut claims = Claims::default();
-    claims.add(at.known_durable, || "a checkpoint".to_owned());
+    claims.add(at.known_durable, || {
+        "a checkpoint or the mark of a close".to_owned()
+    });
     let mut blank_here = true;
     for (index, segment) in at.map.segments.iter().enumerate().skip(at.segment) {
         let seed = Seed::new(&segment.header.identity, segment.header.sequence);

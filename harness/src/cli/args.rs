@@ -68,6 +68,15 @@ crashes once more; and each recovery is itself crashed at every moment. What can
 
 A failure names the one step that shows it, such as `crash: {at: 12, keep: [0]}`.")]
     Sweep(SweepArgs),
+    /// Damage every field of every file format, and show what came of it.
+    #[command(after_help = "\
+Examples:
+  mmsb scorecard > docs/SCORECARD.md
+  mmsb scorecard --check docs/SCORECARD.md    exits with 1 if the file is out of date
+  mmsb scorecard --control                    for builds without checksums: exits with 0 if damage passes in silence
+
+Exits with 1 if any damage passed in silence or crashed the engine.")]
+    Scorecard(ScorecardArgs),
     /// List the names of the tests.
     #[command(after_help = "\
 Examples:
@@ -201,6 +210,16 @@ impl From<GrainArg> for mmsb_harness::world::Grain {
             GrainArg::Sector => Self::Sector,
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ScorecardArgs {
+    /// Print nothing, but compare with this file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) check: Option<PathBuf>,
+    /// Expect silent damage: shows that the scorecard can see it. Needs an engine built with `--cfg mmsb_unchecked`.
+    #[arg(long, conflicts_with = "check")]
+    pub(super) control: bool,
 }
 
 #[derive(Debug, Args)]

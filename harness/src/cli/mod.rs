@@ -14,6 +14,7 @@ mod output;
 mod progress;
 mod run;
 mod schema;
+mod scorecard;
 mod sweep;
 
 pub(crate) use args::Arguments;
@@ -29,6 +30,7 @@ pub(crate) fn execute(arguments: Arguments) -> Exit {
     let result = match &arguments.command {
         Command::Run(args) => run::run(args),
         Command::Sweep(args) => sweep::sweep(args),
+        Command::Scorecard(args) => scorecard::scorecard(args, &mut out),
         Command::List(args) => list::list(args, &mut out),
         Command::Check(args) => check::check(args, &mut out),
         Command::Expand(args) => expand::expand(args, &mut out),
