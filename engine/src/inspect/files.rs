@@ -16,6 +16,7 @@ use crate::log::format::{
 };
 use crate::log::segment::{parse_segment_name, parse_spare_name};
 use crate::lsn::Lsn;
+use crate::options::Progress;
 use crate::storage::Storage;
 
 /// A directory that is looked at as it is. Nothing is locked, changed or repaired, and nothing that
@@ -42,6 +43,7 @@ pub struct Inspection<'a> {
     pub(super) storage: &'a dyn Storage,
     pub(super) files: Vec<FileInfo>,
     pub(super) identity: Option<Identity>,
+    pub(super) progress: Option<Box<dyn Fn(Progress) + Send + Sync + 'a>>,
 }
 
 /// What a file is, by its name.
@@ -187,7 +189,15 @@ impl<'a> Inspection<'a> {
             storage,
             files,
             identity,
+            progress: None,
         })
+    }
+
+    /// Tells `progress` how much of the log was read, about once a MiB, whenever the log is walked.
+    #[must_use]
+    pub fn observed(mut self, progress: impl Fn(Progress) + Send + Sync + 'a) -> Self {
+        self.progress = Some(Box::new(progress));
+        self
     }
 
     /// The files, by name.
@@ -201,6 +211,25 @@ impl<'a> Inspection<'a> {
     #[must_use]
     pub const fn identity(&self) -> Option<[u8; 16]> {
         self.identity
+    }
+
+    /// Some bytes of a file, as they are.
+    ///
+    /// # Errors
+    /// When they cannot all be read.
+    pub fn read(&self, file: &str, offset: u64, len_bytes: u64) -> Result<Vec<u8>, InspectError> {
+        let info = self.file(file)?;
+        let failed = || InspectError::io(file);
+        // What the caller believes to be there must not make us allocate more than there is.
+        if offset.saturating_add(len_bytes) > info.len_bytes {
+            return Err(failed()(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        let mut bytes = vec![0; usize::try_from(len_bytes).unwrap_or_default()];
+        let opened = self.storage.open(file, false);
+        opened
+            .and_then(|file| file.read_exact_at(&mut bytes, offset))
+            .map_err(failed())?;
+        Ok(bytes)
     }
 
     pub(super) fn file(&self, name: &str) -> Result<&FileInfo, InspectError> {

@@ -8,6 +8,7 @@ mod exit;
 mod expand;
 mod import;
 mod list;
+mod log;
 mod new;
 mod output;
 mod progress;
@@ -32,6 +33,7 @@ pub(crate) fn execute(arguments: Arguments) -> Exit {
         Command::Schema(args) => schema::schema(args, &mut out),
         Command::New(args) => new::new(args, &mut out),
         Command::Import(args) => import::import(args, &mut out),
+        Command::Log(args) => log::log(args, &mut out),
     };
     let result = result.and_then(|exit| out.finish().map(|()| exit));
     result.unwrap_or_else(|error| {
