@@ -228,6 +228,17 @@ fn damage_is_shown_and_what_can_be_saved_is() {
         .expect(0);
     assert_eq!(again.json()["losses"], Value::Array(Vec::new()));
 
+    workspace.log(&["diff", "data", "data.salvaged"]).expect(1);
+    let json = workspace
+        .log(&["salvage", "data", "third", "--json"])
+        .expect(1)
+        .json();
+    assert_eq!(
+        (&json["last_lsn"], &json["losses"][1]["kind"]),
+        (&19.into(), &"stranded".into())
+    );
+    assert_eq!(json["losses"][1]["pages"][0], "0.1");
+
     let blame = workspace.log(&["blame", "data", "0.1", "8"]).expect(1);
     assert!(
         blame.stdout.contains("the log breaks after LSN 19"),

@@ -148,8 +148,10 @@ impl fmt::Display for FileFault {
 impl FileInfo {
     /// Where the segment ends: a recycled file may be longer, and what follows is of its earlier life.
     pub(super) fn limit(&self) -> u64 {
-        match &self.head {
-            Some(Head::Segment { segment_bytes, .. }) => self.len_bytes.min(*segment_bytes),
+        match (&self.head, &self.fault) {
+            (Some(Head::Segment { segment_bytes, .. }), _) => self.len_bytes.min(*segment_bytes),
+            // Nobody here knows what stands in it.
+            (_, Some(FileFault::Newer(_))) => self.len_bytes.min(SEGMENT_HEADER_BYTES),
             _ => self.len_bytes,
         }
     }
@@ -370,7 +372,13 @@ fn segment_head(
         let why = error.to_string();
         match error {
             SegmentHeaderError::Foreign => FileFault::Foreign(why),
-            SegmentHeaderError::Newer(_) => FileFault::Newer(why),
+            // Only an intact header can be believed; a rotten version says nothing of what is behind it.
+            SegmentHeaderError::Newer(_) if SegmentHeader::is_intact(bytes) => {
+                FileFault::Newer(why)
+            }
+            SegmentHeaderError::Newer(_) => {
+                FileFault::Damaged(format!("{why}, and its checksum does not match"))
+            }
             SegmentHeaderError::Checksum => FileFault::Damaged(why),
         }
     })?;

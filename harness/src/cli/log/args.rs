@@ -41,7 +41,8 @@ Examples:
 
 Transactions are compared one by one. Where they differ in form, the states that they come to are compared.
 
-Exit codes: 0 the same, 1 they differ (also if one goes on where the other ends), 2 not readable.")]
+Exit codes: 0 the same, 1 they differ (also if one goes on where the other ends, or is damaged), \
+2 not readable.")]
     Diff(DiffArgs),
     /// Name the transaction that last wrote a byte of a page.
     #[command(after_help = "\

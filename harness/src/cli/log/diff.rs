@@ -43,7 +43,11 @@ pub(super) fn diff(args: &DiffArgs, out: &mut Output) -> Result<Exit, CommandErr
         print(&found, out);
     }
     let is_same = found.relation == Relation::Same && found.is_same_identity;
-    Ok(if is_same { Exit::Passed } else { Exit::Failed })
+    Ok(if is_same && !is_broken(&found) {
+        Exit::Passed
+    } else {
+        Exit::Failed
+    })
 }
 
 fn print(found: &Difference, out: &mut Output) {
@@ -56,7 +60,7 @@ fn print(found: &Difference, out: &mut Output) {
             "they are different logs: their identities differ",
         ));
     }
-    let style = if found.relation == Relation::Same {
+    let style = if found.relation == Relation::Same && !is_broken(found) {
         GOOD
     } else {
         BAD
@@ -69,6 +73,11 @@ fn print(found: &Difference, out: &mut Output) {
             page(&state.page)
         ));
     }
+}
+
+/// Whether damage hides the end of one of them.
+const fn is_broken(found: &Difference) -> bool {
+    found.left.is_broken || found.right.is_broken
 }
 
 fn describe(side: &Side) -> String {
@@ -85,6 +94,9 @@ fn conclusion(found: &Difference) -> String {
         )
     };
     match (found.relation, found.first_record, &found.first_state) {
+        (Relation::Same, ..) if is_broken(found) => {
+            "the same transactions up to the damage".to_owned()
+        }
         (Relation::Same, ..) => "the same transactions".to_owned(),
         (Relation::LeftIsPrefix, ..) => goes_on("right", &found.left),
         (Relation::RightIsPrefix, ..) => goes_on("left", &found.right),

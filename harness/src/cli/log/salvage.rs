@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use mmsb_engine::inspect::{Salvaged, Start};
-use mmsb_engine::{FileStorage, Options};
+use mmsb_engine::inspect::{Loss, Salvaged, Start};
+use mmsb_engine::{FileStorage, Lsn, Options};
 use serde::Serialize;
 
 use super::args::SalvageArgs;
@@ -19,9 +19,20 @@ struct Json {
     checkpoint: Option<u64>,
     digest: Option<String>,
     unverified: Option<String>,
-    losses: Vec<String>,
+    losses: Vec<JsonLoss>,
     repairs: Vec<String>,
     files: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct JsonLoss {
+    kind: &'static str,
+    first_lsn: Option<u64>,
+    last_lsn: Option<u64>,
+    file: Option<String>,
+    offset: Option<u64>,
+    pages: Vec<String>,
+    message: String,
 }
 
 /// Salvages, and says what was lost.
@@ -94,8 +105,50 @@ fn json(salvaged: &Salvaged) -> Json {
         },
         digest: salvaged.digest.map(|digest| digest.to_string()),
         unverified: salvaged.unverified.clone(),
-        losses: salvaged.losses.iter().map(ToString::to_string).collect(),
+        losses: salvaged.losses.iter().map(json_loss).collect(),
         repairs: salvaged.repairs.clone(),
         files: salvaged.files.clone(),
     }
+}
+
+fn json_loss(loss: &Loss) -> JsonLoss {
+    let mut json = JsonLoss {
+        kind: "other",
+        first_lsn: None,
+        last_lsn: None,
+        file: None,
+        offset: None,
+        pages: Vec::new(),
+        message: loss.to_string(),
+    };
+    let mut range = |kind, first: &Lsn, last: &Lsn| {
+        json.kind = kind;
+        json.first_lsn = Some(first.0);
+        json.last_lsn = Some(last.0);
+    };
+    match loss {
+        Loss::Transactions { first, last } => range("transactions", first, last),
+        Loss::History { first, last } => range("history", first, last),
+        Loss::Stranded {
+            first,
+            last,
+            file,
+            pages,
+        } => {
+            range("stranded", first, last);
+            json.file = Some(file.clone());
+            json.pages = pages.iter().map(ToString::to_string).collect();
+        }
+        Loss::Tail { file, offset } => {
+            json.kind = "tail";
+            json.file = Some(file.clone());
+            json.offset = Some(*offset);
+        }
+        Loss::File { file, .. } => {
+            json.kind = "file";
+            json.file = Some(file.clone());
+        }
+        _ => {}
+    }
+    json
 }
