@@ -293,9 +293,18 @@ fn other_records_that_come_to_the_same_pages_are_told_from_other_pages() {
         )
         .unwrap()
     };
-    // The second writes more, but the same; the fifth differs.
-    let (one, page) = make(&[(0, b"a"), (1, b"b"), (2, b"c"), (3, b"d"), (4, b"e")], 1);
-    let (two, _) = make(&[(0, b"a"), (0, b"ab"), (2, b"c"), (3, b"d"), (4, b"f")], 2);
+    // The second writes more, but the same; the fifth differs, and the others do not write over it.
+    let steps = |second: &'static [u8], fifth: &'static [u8]| -> Vec<(u64, &[u8])> {
+        let second = (2 - second.len() as u64, second);
+        let rest: [(u64, &[u8]); 4] = [(2, b"c"), (3, b"d"), (4, fifth), (5, b"g")];
+        [(0, &b"a"[..]), second]
+            .into_iter()
+            .chain(rest)
+            .chain([(6, &b"h"[..]), (7, b"i")])
+            .collect()
+    };
+    let (one, page) = make(&steps(b"b", b"e"), 1);
+    let (two, _) = make(&steps(b"ab", b"f"), 2);
     let found = compare(&one, &two);
     assert!(!found.is_same_identity);
     assert_eq!(found.first_record, Some(Lsn(3)));
@@ -307,7 +316,7 @@ fn other_records_that_come_to_the_same_pages_are_told_from_other_pages() {
         right: b'f',
     };
     assert_eq!((state.lsn, state.page), (Lsn(6), byte));
-    let (three, _) = make(&[(0, b"a"), (0, b"ab"), (2, b"c"), (3, b"d"), (4, b"e")], 1);
+    let (three, _) = make(&steps(b"ab", b"e"), 1);
     let found = compare(&one, &three);
     assert_eq!(found.relation, Relation::OtherRecordsSamePages);
     assert_eq!(found.first_state, None);
