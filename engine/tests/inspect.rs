@@ -390,6 +390,35 @@ fn foreign_and_newer_files_are_named_and_left_out() {
         bench.refused(),
         RecoveryError::Log(LogError::Newer { version: 9, .. })
     ));
+    // The checksum does not match, so it is rot, and what is behind it is as good as ever.
+    assert_eq!(bench.salvage().last_lsn, bench.last());
+}
+
+#[test]
+fn an_intact_header_of_a_newer_version_is_believed() {
+    let bench = Bench::new([false, false]);
+    let last = bench.named("log-").pop().unwrap();
+    let path = bench.path().join(&last);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[8] = 9;
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes[..80]) as u32;
+    bytes[80..84].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    bench.refused();
+    let survey = bench.survey();
+    let newer = survey.files.iter().find(|file| file.info.name == last);
+    assert!(matches!(
+        newer.unwrap().info.fault,
+        Some(FileFault::Newer(_))
+    ));
+    let salvaged = bench.salvage();
+    assert!(salvaged.last_lsn < bench.last());
+    assert!(
+        salvaged
+            .losses
+            .iter()
+            .any(|loss| matches!(loss, Loss::File { file, .. } if *file == last))
+    );
 }
 
 #[test]

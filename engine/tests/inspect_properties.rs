@@ -19,12 +19,15 @@ use mmsb_engine::{FileStorage, Lsn};
 use proptest::prelude::*;
 use tempfile::{TempDir, tempdir};
 
+/// File, offset, length, LSN.
+type Spot = (usize, u64, u64, Option<Lsn>);
+
 struct Original {
     _directory: TempDir,
     files: Vec<(String, Vec<u8>)>,
     history: History,
-    /// Places by the name of their field: file, offset, length, LSN.
-    fields: BTreeMap<&'static str, Vec<(usize, u64, u64, Option<Lsn>)>>,
+    /// Places by the name of their field.
+    fields: BTreeMap<&'static str, Vec<Spot>>,
 }
 
 fn make(seed: u64, checkpoints: [bool; 2]) -> Original {
@@ -66,7 +69,7 @@ fn place(directory: &Path, files: &[(String, Vec<u8>)]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn one_damaged_byte_costs_at_most_what_is_behind_it(

@@ -17,6 +17,7 @@ use crate::log::format::{
 use crate::log::mark::{MARK_NAME, UNFINISHED_MARK_NAME};
 use crate::log::segment::{parse_segment_name, parse_spare_name};
 use crate::lsn::Lsn;
+use crate::options::Progress;
 use crate::storage::Storage;
 
 /// A directory that is looked at as it is. Nothing is locked, changed or repaired, and nothing that
@@ -43,6 +44,7 @@ pub struct Inspection<'a> {
     pub(super) storage: &'a dyn Storage,
     pub(super) files: Vec<FileInfo>,
     pub(super) identity: Option<Identity>,
+    pub(super) progress: Option<Box<dyn Fn(Progress) + Send + Sync + 'a>>,
 }
 
 /// What a file is, by its name.
@@ -149,8 +151,10 @@ impl fmt::Display for FileFault {
 impl FileInfo {
     /// Where the segment ends: a recycled file may be longer, and what follows is of its earlier life.
     pub(super) fn limit(&self) -> u64 {
-        match &self.head {
-            Some(Head::Segment { segment_bytes, .. }) => self.len_bytes.min(*segment_bytes),
+        match (&self.head, &self.fault) {
+            (Some(Head::Segment { segment_bytes, .. }), _) => self.len_bytes.min(*segment_bytes),
+            // Nobody here knows what stands in it.
+            (_, Some(FileFault::Newer(_))) => self.len_bytes.min(SEGMENT_HEADER_BYTES),
             _ => self.len_bytes,
         }
     }
@@ -190,7 +194,15 @@ impl<'a> Inspection<'a> {
             storage,
             files,
             identity,
+            progress: None,
         })
+    }
+
+    /// Tells `progress` how much of the log was read, about once a MiB, whenever the log is walked.
+    #[must_use]
+    pub fn observed(mut self, progress: impl Fn(Progress) + Send + Sync + 'a) -> Self {
+        self.progress = Some(Box::new(progress));
+        self
     }
 
     /// The files, by name.
@@ -204,6 +216,25 @@ impl<'a> Inspection<'a> {
     #[must_use]
     pub const fn identity(&self) -> Option<[u8; 16]> {
         self.identity
+    }
+
+    /// Some bytes of a file, as they are.
+    ///
+    /// # Errors
+    /// When they cannot all be read.
+    pub fn read(&self, file: &str, offset: u64, len_bytes: u64) -> Result<Vec<u8>, InspectError> {
+        let info = self.file(file)?;
+        let failed = || InspectError::io(file);
+        // What the caller believes to be there must not make us allocate more than there is.
+        if offset.saturating_add(len_bytes) > info.len_bytes {
+            return Err(failed()(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        let mut bytes = vec![0; usize::try_from(len_bytes).unwrap_or_default()];
+        let opened = self.storage.open(file, false);
+        opened
+            .and_then(|file| file.read_exact_at(&mut bytes, offset))
+            .map_err(failed())?;
+        Ok(bytes)
     }
 
     pub(super) fn file(&self, name: &str) -> Result<&FileInfo, InspectError> {
@@ -351,7 +382,13 @@ fn segment_head(
         let why = error.to_string();
         match error {
             SegmentHeaderError::Foreign => FileFault::Foreign(why),
-            SegmentHeaderError::Newer(_) => FileFault::Newer(why),
+            // Only an intact header can be believed; a rotten version says nothing of what is behind it.
+            SegmentHeaderError::Newer(_) if SegmentHeader::is_intact(bytes) => {
+                FileFault::Newer(why)
+            }
+            SegmentHeaderError::Newer(_) => {
+                FileFault::Damaged(format!("{why}, and its checksum does not match"))
+            }
             SegmentHeaderError::Checksum => FileFault::Damaged(why),
         }
     })?;

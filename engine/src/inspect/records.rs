@@ -12,6 +12,7 @@ use crate::log::format::{
 use crate::log::record::{Op, TransformId};
 use crate::log::segment::segment_name;
 use crate::lsn::Lsn;
+use crate::options::Progress;
 use crate::page::{Location, PageId};
 
 /// What stands in the log, in the order of files and offsets.
@@ -223,7 +224,13 @@ pub struct Entries<'a> {
     is_broken: bool,
     /// Whether operations and runs are decoded.
     is_deep: bool,
+    total_bytes: u64,
+    /// How much was read when it was last told.
+    told_bytes: u64,
 }
+
+/// Progress is told once so many bytes were read.
+const TELL_BYTES: u64 = 1 << 20;
 
 struct Open<'a> {
     info: &'a FileInfo,
@@ -263,6 +270,8 @@ impl<'a> Inspection<'a> {
     fn walk_from(&'a self, first: usize, is_deep: bool) -> Entries<'a> {
         Entries {
             inspection: self,
+            total_bytes: self.segment_files().skip(first).map(FileInfo::limit).sum(),
+            told_bytes: 0,
             segments: first..self.segment_files().count(),
             next_sequence: None,
             open: None,
@@ -279,11 +288,23 @@ impl<'a> Inspection<'a> {
 }
 
 impl Entries<'_> {
-    /// Bytes of segments that are still to come, about.
-    #[must_use]
-    pub fn left_bytes(&self) -> u64 {
+    /// Tells how much was read, if somebody wants to know.
+    fn tell(&mut self, position: u64) {
+        let Some(progress) = &self.inspection.progress else {
+            return;
+        };
         let files = self.inspection.segment_files();
-        files.skip(self.segments.start).map(FileInfo::limit).sum()
+        let left: u64 = files.skip(self.segments.start).map(FileInfo::limit).sum();
+        let open = self.open.as_ref().map_or(0, |open| open.info.limit());
+        let left = left + open.saturating_sub(position);
+        let done_bytes = self.total_bytes.saturating_sub(left);
+        if done_bytes >= self.told_bytes + TELL_BYTES {
+            self.told_bytes = done_bytes;
+            progress(Progress {
+                done_bytes,
+                total_bytes: self.total_bytes,
+            });
+        }
     }
 
     /// Turns to the next segment, or says that it is missing.
@@ -354,22 +375,8 @@ impl Entries<'_> {
         } else if !in_order {
             open.has_gap = true;
         }
-        let mut record = Record {
-            file: open.info.name.clone(),
-            offset: piece.offset,
-            len_bytes: piece.len_bytes,
-            kind: match header.kind {
-                Stored::Transaction => RecordKind::Transaction,
-                Stored::Padding => RecordKind::Padding,
-                Stored::Close => RecordKind::Close,
-            },
-            lsn: header.lsn,
-            durable_lsn: header.durable_lsn,
-            in_order,
-            operations: Vec::new(),
-            runs: Vec::new(),
-            malformed: None,
-        };
+        let mut record = Record::bare(&open.info.name, piece.offset, header);
+        record.in_order = in_order;
         if is_transaction && self.is_deep {
             let body = open.walk.body(piece.offset, header).unwrap_or_default();
             let result = contents(body, header, &mut record);
@@ -379,8 +386,34 @@ impl Entries<'_> {
     }
 }
 
+impl Record {
+    /// What the header of a record says.
+    pub(super) fn bare(file: &str, offset: u64, header: &RecordHeader) -> Self {
+        Self {
+            file: file.to_owned(),
+            offset,
+            len_bytes: header.len_bytes,
+            kind: match header.kind {
+                Stored::Transaction => RecordKind::Transaction,
+                Stored::Padding => RecordKind::Padding,
+                Stored::Close => RecordKind::Close,
+            },
+            lsn: header.lsn,
+            durable_lsn: header.durable_lsn,
+            in_order: true,
+            operations: Vec::new(),
+            runs: Vec::new(),
+            malformed: None,
+        }
+    }
+}
+
 /// Decodes operations and runs of a transaction.
-fn contents(body: &[u8], header: &RecordHeader, record: &mut Record) -> Result<(), String> {
+pub(super) fn contents(
+    body: &[u8],
+    header: &RecordHeader,
+    record: &mut Record,
+) -> Result<(), String> {
     let stream_start = align_up(u64::from(header.ops_bytes), RECORD_ALIGN_BYTES);
     let (ops, stream) = usize::try_from(stream_start)
         .ok()
@@ -415,12 +448,16 @@ impl Iterator for Entries<'_> {
             self.open = None;
             return self.segment();
         };
+        if self.inspection.progress.is_some() {
+            self.tell(piece.offset);
+        }
         let kind = match piece.kind {
             PieceKind::Record(header) => return self.record(&piece, &header),
             PieceKind::Zeros => GapKind::Zeros,
             PieceKind::Unknown => GapKind::Unknown,
             PieceKind::Unreadable => GapKind::Unreadable,
         };
+        let open = self.open.as_mut()?;
         open.has_gap = true;
         Some(Entry::Gap {
             file: open.info.name.clone(),

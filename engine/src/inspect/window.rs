@@ -96,3 +96,60 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of ascending bytes with a part that cannot be read.
+    struct Scratched {
+        len_bytes: u64,
+        scratch: Range<u64>,
+    }
+
+    impl StorageFile for Scratched {
+        fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+            let end = offset + buffer.len() as u64;
+            if end > self.len_bytes || (offset < self.scratch.end && self.scratch.start < end) {
+                return Err(io::Error::other("scratched"));
+            }
+            for (byte, at) in buffer.iter_mut().zip(offset..) {
+                *byte = at as u8;
+            }
+            Ok(())
+        }
+
+        fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn len_bytes(&self) -> io::Result<u64> {
+            Ok(self.len_bytes)
+        }
+
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn a_bad_sector_hides_no_more_than_its_block() {
+        let file = Scratched {
+            len_bytes: 40_000,
+            scratch: 9000..9001,
+        };
+        let mut window = Window::new(Box::new(file)).unwrap();
+        assert_eq!(window.get(8190, 2), Some(&[254, 255][..]));
+        assert_eq!(window.unreadable_until(8191), None);
+        assert_eq!(window.unreadable_until(8192), Some(12_288));
+        assert_eq!(window.get(8191, 2), None);
+        assert_eq!(window.get(12_287, 1), None);
+        assert_eq!(window.get(12_288, 1), Some(&[0][..]));
+        assert_eq!(window.get(39_999, 2), None, "behind the end");
+        assert_eq!(window.get(u64::MAX, 2), None);
+    }
+}

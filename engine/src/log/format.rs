@@ -135,6 +135,12 @@ impl SegmentHeader {
         out
     }
 
+    /// Whether the checksum matches, whatever the version.
+    pub(crate) fn is_intact(bytes: &[u8]) -> bool {
+        let fields = bytes.first_chunk::<SEGMENT_FIELDS_BYTES>();
+        fields.is_some_and(|fields| u32_at(bytes, SEGMENT_FIELDS_BYTES) == Some(crc32c(fields)))
+    }
+
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, SegmentHeaderError> {
         let (Some(fields), Some(crc)) = (
             bytes.first_chunk::<SEGMENT_FIELDS_BYTES>(),

@@ -9,6 +9,8 @@ use anstream::ColorChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mmsb_harness::kill::Limit;
 
+use super::log::LogArgs;
+
 const EXAMPLES: &str = "\
 Examples:
   mmsb new scenarios/demo/first.yaml     write a first scenario, with comments
@@ -21,10 +23,11 @@ Examples:
   mmsb schema > scenarios/schema.json    write the schema by which editors complete
   mmsb import git . --path src -o src.jsonl && mmsb run src.jsonl
   mmsb kill scenarios/kill/steady-writers.yaml --dir target/kill
+  mmsb log verify data                   say what is wrong with a bus that does not open
 
 Exit codes:
   0  everything passed
-  1  a scenario failed
+  1  a scenario failed, or damage or a difference was found
   2  a file is no scenario, or the command was called wrongly
   3  nothing ran";
 
@@ -138,6 +141,8 @@ Examples:
 
 Tells its parent, one JSON value a line, what it comes to.")]
     KillChild(KillChildArgs),
+    /// Look into the log of a bus, also where the bus does not open, and save what can be saved.
+    Log(LogArgs),
 }
 
 /// Which tests.
@@ -447,8 +452,16 @@ mod tests {
 
     #[test]
     fn every_command_explains_itself_with_an_example() {
-        for command in Arguments::command().get_subcommands() {
-            let command = command.get_subcommands().next().unwrap_or(command);
+        let root = Arguments::command();
+        let leaves = root.get_subcommands().flat_map(|command| {
+            let below: Vec<_> = command.get_subcommands().collect();
+            if below.is_empty() {
+                vec![command]
+            } else {
+                below
+            }
+        });
+        for command in leaves {
             assert!(command.get_about().is_some(), "{}", command.get_name());
             let help = command
                 .get_after_help()

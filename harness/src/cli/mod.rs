@@ -9,6 +9,7 @@ mod expand;
 mod import;
 mod kill;
 mod list;
+mod log;
 mod new;
 mod output;
 mod progress;
@@ -39,6 +40,7 @@ pub(crate) fn execute(arguments: Arguments) -> Exit {
         Command::Import(args) => import::import(args, &mut out),
         Command::Kill(args) => kill::kill(args, &mut out),
         Command::KillChild(args) => kill::child(args),
+        Command::Log(args) => log::log(args, &mut out),
     };
     let result = result.and_then(|exit| out.finish().map(|()| exit));
     result.unwrap_or_else(|error| {

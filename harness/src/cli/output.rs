@@ -60,6 +60,11 @@ impl Output {
         }
     }
 
+    /// Whether nothing more can be written, so that nobody need produce more.
+    pub(super) const fn is_closed(&self) -> bool {
+        self.error.is_some()
+    }
+
     /// Reports the first error, unless it is that nobody reads any more.
     pub(super) fn finish(self) -> Result<(), CommandError> {
         match self.error {

@@ -215,6 +215,8 @@ struct Builder {
     position: u64,
     /// Nothing but whole records of the last chain were seen since it began.
     is_adjacent: bool,
+    /// Padding at the very start of the segment: where it ends, and the transaction before it.
+    lead: Option<(u64, Lsn)>,
 }
 
 /// All unbroken sequences of transactions up to `limit`, in the order of the files.
@@ -225,6 +227,7 @@ fn chains(inspection: &Inspection<'_>, limit: Lsn) -> Vec<Chain> {
         sequence: 0,
         position: SEGMENT_HEADER_BYTES,
         is_adjacent: false,
+        lead: None,
     };
     for entry in inspection.outline() {
         match entry {
@@ -232,6 +235,7 @@ fn chains(inspection: &Inspection<'_>, limit: Lsn) -> Vec<Chain> {
                 builder.sequence = crate::log::segment::parse_segment_name(&file).unwrap_or(0);
                 builder.position = SEGMENT_HEADER_BYTES;
                 builder.is_adjacent = false;
+                builder.lead = None;
             }
             Entry::Record(record) => builder.record(record),
             Entry::Gap { .. } => builder.is_adjacent = false,
@@ -253,6 +257,8 @@ impl Builder {
             {
                 part.end = end;
                 self.position = end;
+            } else if record.kind == RecordKind::Padding && record.offset == SEGMENT_HEADER_BYTES {
+                self.lead = Some((end, record.lsn));
             }
             return;
         }
@@ -267,7 +273,12 @@ impl Builder {
         let part = Part {
             file: record.file,
             sequence,
-            start: record.offset,
+            start: match self.lead {
+                Some(lead) if lead == (record.offset, record.lsn.previous()) => {
+                    SEGMENT_HEADER_BYTES
+                }
+                _ => record.offset,
+            },
             end,
             first_lsn: record.lsn,
             last_lsn: record.lsn,
@@ -345,5 +356,94 @@ impl Part {
                 segment_bytes: info.map_or(self.end, |info| info.len_bytes.max(self.end)),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(first: u64, last: u64) -> Chain {
+        Chain {
+            first_lsn: Lsn(first),
+            last_lsn: Lsn(last),
+            parts: Vec::new(),
+        }
+    }
+
+    fn manifest(sequence: u64, replay_after: u64, newest_image: u64) -> Manifest {
+        Manifest {
+            sequence,
+            created_unix_ns: 0,
+            replay_after: Lsn(replay_after),
+            newest_image: Lsn(newest_image),
+            durable_lsn: Lsn(newest_image + 5),
+            structure_lsn: Lsn(1),
+            used: 0,
+            free: Vec::new(),
+            retired: Vec::new(),
+            pages: Vec::new(),
+            history: (0, 0, 0),
+            connections: Vec::new(),
+            metadata: Vec::new(),
+            images: Vec::new(),
+        }
+    }
+
+    /// The number of the checkpoint, and the transactions.
+    fn chosen(chains: &[Chain], manifests: &[Manifest]) -> (Option<u64>, Option<(u64, u64)>) {
+        let (base, chain) = choose(chains, manifests, Lsn(u64::MAX));
+        (
+            base.map(|manifest| manifest.sequence),
+            chain.map(|chain| (chain.first_lsn.0, chain.last_lsn.0)),
+        )
+    }
+
+    #[test]
+    fn what_reaches_further_wins_and_the_beginning_among_equals() {
+        let chains = [chain(1, 9), chain(12, 30)];
+        assert_eq!(chosen(&chains, &[]), (None, Some((1, 9))));
+        assert_eq!(chosen(&chains, &[manifest(1, 5, 5)]), (None, Some((1, 9))));
+        assert_eq!(
+            chosen(&chains, &[manifest(1, 5, 5), manifest(2, 11, 12)]),
+            (Some(2), Some((12, 30)))
+        );
+        assert_eq!(chosen(&[], &[]), (None, None));
+    }
+
+    #[test]
+    fn images_of_several_moments_need_every_transaction_up_to_the_newest() {
+        let chains = [chain(1, 9), chain(21, 30)];
+        // Its images stand for up to 15, of which 10 to 15 are lost.
+        assert_eq!(chosen(&chains, &[manifest(1, 9, 15)]), (None, Some((1, 9))));
+        // These are all of one moment: a state by itself, with no transaction behind it.
+        assert_eq!(chosen(&chains, &[manifest(1, 15, 15)]), (Some(1), None));
+        assert_eq!(
+            chosen(&chains, &[manifest(1, 20, 25)]),
+            (Some(1), Some((21, 30)))
+        );
+        assert_eq!(
+            chosen(&chains, &[manifest(1, 20, 31)]),
+            (None, Some((1, 9)))
+        );
+    }
+
+    #[test]
+    fn checkpoints_beyond_what_is_kept_are_left_and_claims_beyond_it_taken_back() {
+        let plan = Plan {
+            identity: [0; 16],
+            base: None,
+            chain: Some(chain(1, 9)),
+            manifests: Vec::new(),
+            chains: Vec::new(),
+            repairs: Vec::new(),
+            free_sequence: 2,
+        };
+        let usable = plan.usable(vec![manifest(1, 7, 8), manifest(2, 8, 10)]);
+        let kept: Vec<_> = usable
+            .iter()
+            .map(|manifest| (manifest.sequence, manifest.durable_lsn))
+            .collect();
+        assert_eq!(kept, [(1, Lsn(9))]);
     }
 }

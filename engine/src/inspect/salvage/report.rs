@@ -9,6 +9,9 @@ use crate::lsn::Lsn;
 use crate::page::PageId;
 use crate::recovery::RecoveryError;
 
+/// So many pages are named in a message; [`Loss::Stranded`] has them all.
+const NAMED_PAGES: usize = 8;
+
 /// Why nothing could be salvaged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -147,11 +150,15 @@ impl fmt::Display for Loss {
                 pages,
             } => {
                 range(f, first, last)?;
-                write!(
-                    f,
-                    ": intact in {file}, but what was before is lost; they change {} pages",
-                    pages.len()
-                )
+                write!(f, ": intact in {file}, but what was before is lost; page")?;
+                for (number, page) in pages.iter().take(NAMED_PAGES).enumerate() {
+                    let separator = if number == 0 { "" } else { "," };
+                    write!(f, "{separator} {page}")?;
+                }
+                match pages.len().saturating_sub(NAMED_PAGES) {
+                    0 => f.write_str(" changed"),
+                    more => write!(f, " and {more} more changed"),
+                }
             }
             Self::History { first, last } => {
                 range(f, first, last)?;
