@@ -59,29 +59,28 @@ fn replayed(result: Result<Replayed, RecoveryError>) -> Verdict {
 
 /// Nothing panics, the number of appliers makes no difference, and what an open accepts can be worked with and opened again.
 pub fn files(files: &[(String, Vec<u8>)]) {
-    let directory = storage(files);
-    let one = replayed(replay_from(&directory, None, &options(1)));
-    let two = replayed(replay_from(&directory, None, &options(2)));
-    assert_eq!(one, two, "one applier and two come to different states");
-    assert_eq!(
-        directory.files(),
-        storage(files).files(),
-        "a replay changed files"
-    );
-    opened(&directory);
+    let _ = replayed_and_opened(files);
 }
 
 /// As [`files`], for a log without checkpoints: there is one way to read it, so an open comes to the same as a replay.
 pub fn log(files: &[(String, Vec<u8>)]) {
-    self::files(files);
-    let directory = storage(files);
-    let replayed = replayed(replay_from(&directory, None, &options(1)));
-    let opened = open(&directory).map(|bus| (bus.last_lsn(), bus.digest().ok()));
-    match (&replayed, &opened) {
+    match replayed_and_opened(files) {
         // An open creates what is not there.
         (Err("log.none"), Ok((Lsn::ZERO, _))) => {}
-        _ => assert_eq!(replayed, opened, "replay and open come to different states"),
+        (replayed, opened) => {
+            assert_eq!(replayed, opened, "replay and open come to different states")
+        }
     }
+}
+
+fn replayed_and_opened(files: &[(String, Vec<u8>)]) -> (Verdict, Verdict) {
+    let directory = storage(files);
+    let one = replayed(replay_from(&directory, None, &options(1)));
+    let two = replayed(replay_from(&directory, None, &options(2)));
+    assert_eq!(one, two, "one applier and two come to different states");
+    let before = storage(files).files();
+    assert_eq!(directory.files(), before, "a replay changed files");
+    (one, opened(&directory))
 }
 
 fn open(directory: &SimulatedStorage) -> Result<Bus, &'static str> {
@@ -93,26 +92,27 @@ fn open(directory: &SimulatedStorage) -> Result<Bus, &'static str> {
     })
 }
 
-fn opened(directory: &SimulatedStorage) {
+/// What the first open comes to, after trying what follows from it.
+fn opened(directory: &SimulatedStorage) -> Verdict {
     let before = directory.files();
     let bus = match open(directory) {
         Ok(bus) => bus,
-        Err(_) => {
+        Err(kind) => {
             assert_eq!(before, directory.files(), "a refused open changed files");
-            return;
+            return Err(kind);
         }
     };
-    let (lsn, digest) = (bus.last_lsn(), bus.digest().ok());
+    let first = (bus.last_lsn(), bus.digest().ok());
     drop(bus);
     let bus = open(directory).expect("what was opened opens again");
     assert_eq!(
-        (lsn, digest),
+        first,
         (bus.last_lsn(), bus.digest().ok()),
         "a second open differs"
     );
     // LSNs that no log will ever come to are not worth a carry.
-    if lsn.0 > u64::MAX - 16 {
-        return;
+    if first.0.0 > u64::MAX - 16 {
+        return Ok(first);
     }
     let mut transaction = bus.begin();
     let committed = transaction
@@ -129,4 +129,5 @@ fn opened(directory: &SimulatedStorage) {
         "work after recovery is lost ({:?}, checkpoint {checkpoint})",
         committed.map(|commit| commit.lsn)
     );
+    Ok(first)
 }
