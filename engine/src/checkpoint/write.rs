@@ -10,7 +10,7 @@ use crate::bus::Bus;
 use crate::checksum::crc32c;
 use crate::codec::CodecError;
 use crate::log::format::Identity;
-use crate::log::reader::{LogError, discover};
+use crate::log::reader::{LogError, SegmentFile, discover};
 use crate::log::{Poison, TransformId};
 use crate::lsn::Lsn;
 use crate::options::Retention;
@@ -30,7 +30,7 @@ const CHUNK_BYTES: u64 = 16 << 10;
 const MAX_CHAIN_FILES: usize = 16;
 /// A chain that takes this many times the bytes of all pages is begun anew.
 const MAX_CHAIN_RATIO: u64 = 2;
-/// Checkpoints that are kept.
+/// Checkpoints that are kept, at least.
 const KEPT_CHECKPOINTS: usize = 2;
 /// Segments that wait to be used again.
 const KEPT_SPARES: usize = 2;
@@ -81,6 +81,7 @@ pub struct CheckpointReport {
 pub(crate) struct Kept {
     pub sequence: u64,
     pub replay_after: Lsn,
+    pub newest_image: Lsn,
     pub images: Vec<ImageFile>,
 }
 
@@ -115,6 +116,7 @@ impl Checkpoints {
                 .map(|manifest| Kept {
                     sequence: manifest.sequence,
                     replay_after: manifest.replay_after,
+                    newest_image: manifest.newest_image,
                     images: manifest.images.clone(),
                 })
                 .collect(),
@@ -165,10 +167,15 @@ impl Checkpoints {
         self.kept.push(Kept {
             sequence,
             replay_after: manifest.replay_after,
+            newest_image: manifest.newest_image,
             images: manifest.images.clone(),
         });
-        self.drop_old(bus)?;
-        let freed_segments = self.free_segments(bus)?;
+        let segments = match bus.options().retention {
+            Retention::Everything => Vec::new(),
+            _ => discover(&**bus.storage())?.map_or_else(Vec::new, |map| map.segments),
+        };
+        self.drop_old(bus, &segments)?;
+        let freed_segments = self.free_segments(bus, &segments)?;
         Ok(CheckpointReport {
             replay_after: manifest.replay_after,
             sequence,
@@ -179,11 +186,11 @@ impl Checkpoints {
         })
     }
 
-    /// Removes checkpoints beyond the two newest, and image files that none refers to.
-    fn drop_old(&mut self, bus: &Bus) -> Result<(), Poison> {
+    /// Removes checkpoints that nobody needs beyond the two newest, and image files that none refers to.
+    fn drop_old(&mut self, bus: &Bus, segments: &[SegmentFile]) -> Result<(), Poison> {
         let storage = bus.storage();
         let mut removed = Vec::new();
-        while self.kept.len() > KEPT_CHECKPOINTS {
+        while self.kept.len() > KEPT_CHECKPOINTS && self.second_suffices(bus, segments) {
             removed.push(self.kept.remove(0));
         }
         for old in &removed {
@@ -215,19 +222,35 @@ impl Checkpoints {
         sync_names(bus)
     }
 
-    /// Frees the segments that neither kept checkpoint needs.
-    fn free_segments(&self, bus: &Bus) -> Result<u64, CheckpointError> {
-        if bus.options().retention == Retention::Everything || self.kept.len() < KEPT_CHECKPOINTS {
-            return Ok(0);
-        }
+    /// Whether the states that can be replayed from the second oldest checkpoint on are as many as are to be kept.
+    fn second_suffices(&self, bus: &Bus, segments: &[SegmentFile]) -> bool {
+        let Retention::Bytes(wanted_bytes) = bus.options().retention else {
+            return true;
+        };
+        let Some(second) = self.kept.get(1) else {
+            return false;
+        };
+        let current = bus.log().current_sequence();
+        let window_bytes: u64 = segments
+            .iter()
+            .filter(|segment| {
+                segment.header.first_lsn > second.newest_image && segment.header.sequence < current
+            })
+            .map(|segment| segment.len_bytes)
+            .sum();
+        window_bytes >= wanted_bytes
+    }
+
+    /// Frees the segments that no kept checkpoint needs.
+    fn free_segments(&self, bus: &Bus, segments: &[SegmentFile]) -> Result<u64, Poison> {
         let Some(oldest) = self.kept.first() else {
             return Ok(0);
         };
-        let Some(map) = discover(&**bus.storage())? else {
+        if self.kept.len() < KEPT_CHECKPOINTS {
             return Ok(0);
-        };
+        }
         let current = bus.log().current_sequence();
-        let followed = map.segments.iter().zip(map.segments.iter().skip(1));
+        let followed = segments.iter().zip(segments.iter().skip(1));
         let freed: Vec<(u64, u64)> = followed
             .filter(|(segment, next)| {
                 next.header.first_lsn <= oldest.replay_after.next()
