@@ -24,6 +24,10 @@ pub enum Retention {
     Everything,
     /// Those that neither of the two newest checkpoints needs. Bounded.
     Checkpoints,
+    /// As [`Retention::Checkpoints`], but older checkpoints, and the log from the oldest of them on, are kept as long as
+    /// without them states of less than so many bytes of log could be replayed. Whole segments count, but for the one
+    /// that is being written. Bounded by this, one checkpoint more, and the page images of all of them.
+    Bytes(u64),
 }
 
 /// How far an open or a replay has come.

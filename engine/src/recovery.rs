@@ -265,13 +265,11 @@ fn start(
     manifests: &[Manifest],
     warnings: &mut Vec<String>,
 ) -> Result<(State, Option<Manifest>), RecoveryError> {
-    let mut too_new = None;
-    for manifest in manifests.iter().rev() {
+    let mut too_new = Vec::new();
+    let followed = |manifest: &&Manifest| manifest.replay_after.next() >= first;
+    for manifest in manifests.iter().rev().filter(followed) {
         if until.is_some_and(|until| until < manifest.newest_image) {
-            too_new = Some(manifest.newest_image);
-            continue;
-        }
-        if manifest.replay_after.next() < first {
+            too_new.push(manifest);
             continue;
         }
         let state = State::new(options)?;
@@ -289,16 +287,28 @@ fn start(
     if first <= Lsn(1) {
         return Ok((State::new(options)?, None));
     }
-    match (until, too_new) {
-        (Some(until), Some(oldest)) => Err(RecoveryError::NotRetained { until, oldest }),
-        _ => Err(RecoveryError::Truncated {
-            first,
-            damage: warnings
-                .iter()
-                .map(|warning| format!("; {warning}"))
-                .collect(),
-        }),
+    if let Some(until) = until {
+        // What is named instead must be there for the asking, so it is tried.
+        for manifest in too_new.into_iter().rev() {
+            let state = State::new(options)?;
+            match load::restore(&state, storage, &map.identity, manifest) {
+                Ok(()) | Err(CheckpointDamage::ArenaTooSmall) => {
+                    return Err(RecoveryError::NotRetained {
+                        until,
+                        oldest: manifest.newest_image,
+                    });
+                }
+                Err(damage) => warnings.push(damage.to_string()),
+            }
+        }
     }
+    Err(RecoveryError::Truncated {
+        first,
+        damage: warnings
+            .iter()
+            .map(|warning| format!("; {warning}"))
+            .collect(),
+    })
 }
 
 struct Replayer<'a> {

@@ -164,8 +164,12 @@ fn a_log_without_its_first_header_is_damage_and_not_a_new_log() {
     edit(&segment(directory.path(), 1), |bytes| bytes[..4096].fill(0));
     let error = try_open(directory.path(), options()).unwrap_err();
     assert_eq!(error.kind(), "log.damaged", "{error}");
-    // Nothing but zeros is what a crash during the creation leaves.
+    // The mark of the close tells that there was a log.
     edit(&segment(directory.path(), 1), |bytes| bytes.fill(0));
+    let error = try_open(directory.path(), options()).unwrap_err();
+    assert_eq!(error.kind(), "log.missing", "{error}");
+    // Nothing but zeros, and no mark, is what a crash during the creation leaves.
+    fs::remove_file(directory.path().join("closed")).unwrap();
     assert!(open(directory.path(), options()).opened().created);
 }
 

@@ -331,6 +331,7 @@ fn a_torn_tail_is_told_from_damage() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[offset as usize + 20..].fill(0);
     std::fs::write(&path, bytes).unwrap();
+    std::fs::remove_file(bench.path().join("closed")).unwrap();
     let survey = bench.survey();
     let Verdict::Opens { torn, last_lsn, .. } = &survey.verdict else {
         panic!("{:?}", survey.verdict);

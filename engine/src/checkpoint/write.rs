@@ -3,14 +3,14 @@
 use std::io;
 
 use super::format::{
-    Connection, IMAGE_ALIGN_BYTES, ImageFile, ImageHead, Manifest, PageEntry, UNFINISHED_SUFFIX,
-    images_head, images_name, manifest_name,
+    Connection, IMAGE_ALIGN_BYTES, IMAGE_HEAD_BYTES, ImageFile, ImageHead, Manifest, PageEntry,
+    UNFINISHED_SUFFIX, images_head, images_name, manifest_name,
 };
 use crate::bus::Bus;
 use crate::checksum::crc32c;
 use crate::codec::CodecError;
 use crate::log::format::Identity;
-use crate::log::reader::{LogError, discover};
+use crate::log::reader::{LogError, SegmentFile, discover};
 use crate::log::{Poison, TransformId};
 use crate::lsn::Lsn;
 use crate::options::Retention;
@@ -21,13 +21,16 @@ use crate::state::content::SharedLock;
 use crate::state::table::Slot;
 use crate::storage::StorageFile;
 
-/// Images gather in memory up to this length before the log is synced and they are written.
-const BATCH_BYTES: usize = 8 << 20;
+/// Images gather in memory up to this length before the log is synced, and they are written and synced. A commit that
+/// is synced meanwhile waits behind no more than this.
+const BATCH_BYTES: usize = 1 << 20;
+/// So much of a page is copied before commits to its stripe are let in between: some microseconds.
+const CHUNK_BYTES: u64 = 16 << 10;
 /// A chain of more files than this is begun anew.
 const MAX_CHAIN_FILES: usize = 16;
 /// A chain that takes this many times the bytes of all pages is begun anew.
 const MAX_CHAIN_RATIO: u64 = 2;
-/// Checkpoints that are kept.
+/// Checkpoints that are kept, at least.
 const KEPT_CHECKPOINTS: usize = 2;
 /// Segments that wait to be used again.
 const KEPT_SPARES: usize = 2;
@@ -78,6 +81,7 @@ pub struct CheckpointReport {
 pub(crate) struct Kept {
     pub sequence: u64,
     pub replay_after: Lsn,
+    pub newest_image: Lsn,
     pub images: Vec<ImageFile>,
 }
 
@@ -112,6 +116,7 @@ impl Checkpoints {
                 .map(|manifest| Kept {
                     sequence: manifest.sequence,
                     replay_after: manifest.replay_after,
+                    newest_image: manifest.newest_image,
                     images: manifest.images.clone(),
                 })
                 .collect(),
@@ -162,10 +167,15 @@ impl Checkpoints {
         self.kept.push(Kept {
             sequence,
             replay_after: manifest.replay_after,
+            newest_image: manifest.newest_image,
             images: manifest.images.clone(),
         });
-        self.drop_old(bus)?;
-        let freed_segments = self.free_segments(bus)?;
+        let segments = match bus.options().retention {
+            Retention::Everything => Vec::new(),
+            _ => discover(&**bus.storage())?.map_or_else(Vec::new, |map| map.segments),
+        };
+        self.drop_old(bus, &segments)?;
+        let freed_segments = self.free_segments(bus, &segments)?;
         Ok(CheckpointReport {
             replay_after: manifest.replay_after,
             sequence,
@@ -176,11 +186,11 @@ impl Checkpoints {
         })
     }
 
-    /// Removes checkpoints beyond the two newest, and image files that none refers to.
-    fn drop_old(&mut self, bus: &Bus) -> Result<(), Poison> {
+    /// Removes checkpoints that nobody needs beyond the two newest, and image files that none refers to.
+    fn drop_old(&mut self, bus: &Bus, segments: &[SegmentFile]) -> Result<(), Poison> {
         let storage = bus.storage();
         let mut removed = Vec::new();
-        while self.kept.len() > KEPT_CHECKPOINTS {
+        while self.kept.len() > KEPT_CHECKPOINTS && self.second_suffices(bus, segments) {
             removed.push(self.kept.remove(0));
         }
         for old in &removed {
@@ -212,19 +222,35 @@ impl Checkpoints {
         sync_names(bus)
     }
 
-    /// Frees the segments that neither kept checkpoint needs.
-    fn free_segments(&self, bus: &Bus) -> Result<u64, CheckpointError> {
-        if bus.options().retention == Retention::Everything || self.kept.len() < KEPT_CHECKPOINTS {
-            return Ok(0);
-        }
+    /// Whether the states that can be replayed from the second oldest checkpoint on are as many as are to be kept.
+    fn second_suffices(&self, bus: &Bus, segments: &[SegmentFile]) -> bool {
+        let Retention::Bytes(wanted_bytes) = bus.options().retention else {
+            return true;
+        };
+        let Some(second) = self.kept.get(1) else {
+            return false;
+        };
+        let current = bus.log().current_sequence();
+        let window_bytes: u64 = segments
+            .iter()
+            .filter(|segment| {
+                segment.header.first_lsn > second.newest_image && segment.header.sequence < current
+            })
+            .map(|segment| segment.len_bytes)
+            .sum();
+        window_bytes >= wanted_bytes
+    }
+
+    /// Frees the segments that no kept checkpoint needs.
+    fn free_segments(&self, bus: &Bus, segments: &[SegmentFile]) -> Result<u64, Poison> {
         let Some(oldest) = self.kept.first() else {
             return Ok(0);
         };
-        let Some(map) = discover(&**bus.storage())? else {
+        if self.kept.len() < KEPT_CHECKPOINTS {
             return Ok(0);
-        };
+        }
         let current = bus.log().current_sequence();
-        let followed = map.segments.iter().zip(map.segments.iter().skip(1));
+        let followed = segments.iter().zip(segments.iter().skip(1));
         let freed: Vec<(u64, u64)> = followed
             .filter(|(segment, next)| {
                 next.header.first_lsn <= oldest.replay_after.next()
@@ -339,6 +365,8 @@ struct ImageWriter<'a> {
     file: Box<dyn StorageFile>,
     sequence: u64,
     batch: Vec<u8>,
+    /// Images in the batch whose heads are still to be written, and where.
+    unsealed: Vec<(usize, ImageHead)>,
     position: u64,
     count: u64,
     newest: Lsn,
@@ -363,6 +391,7 @@ impl<'a> ImageWriter<'a> {
             file,
             sequence,
             batch: images_head(identity, sequence).to_vec(),
+            unsealed: Vec::new(),
             position: 0,
             count: 0,
             newest: Lsn::ZERO,
@@ -370,56 +399,76 @@ impl<'a> ImageWriter<'a> {
     }
 
     /// Writes what changed of a page since the last checkpoint, or all of it that is not zero, and notes its LSN and epoch.
+    ///
+    /// Those of the page are as of its first chunk; later chunks may be newer. Recovery then repeats writes that
+    /// such a chunk holds already, all of them and in their order, which leaves every byte as the last one did.
     fn page(&mut self, entry: &mut PageEntry, is_full: bool) -> Result<(), Poison> {
         let state = self.bus.state();
-        let Some((slot, lock, is_moved)) = find(state, entry, self.replay_after) else {
-            // Freed meanwhile: the record that freed it comes after `replay_after`, and is replayed.
-            return Ok(());
-        };
-        if slot.is_derived() {
-            return Ok(());
-        }
-        entry.epoch = slot.epoch();
-        entry.lsn = Lsn(slot.lsn());
-        // Only checkpoints clear it, and they run one at a time; commits are kept out by the stripe.
-        let dirty = slot.dirty();
-        if !is_moved {
-            // Under its new id the next checkpoint needs all of it again.
-            slot.set_dirty(0);
-        }
-        let granules = if is_full { u64::MAX } else { dirty };
-        if granules == 0 || entry.lsn == Lsn::ZERO {
-            return Ok(());
-        }
-        // SAFETY: the stripe is locked until the end of this function.
-        let bytes = unsafe { state.bytes(slot) };
-        for (start, end) in dirty_ranges(granules, slot.granule_bytes(), slot.len_bytes()) {
-            let Some(image) = bytes.get(start as usize..end as usize) else {
-                continue;
+        let mut chunks = None;
+        loop {
+            let Some((slot, lock, is_moved)) = find(state, entry, self.replay_after) else {
+                // Freed meanwhile: the record that freed it comes after `replay_after`, and is replayed.
+                return Ok(());
             };
-            // A page starts as zeros, so a full checkpoint need not say so.
-            if is_full && image.iter().all(|byte| *byte == 0) {
-                continue;
+            if slot.is_derived() {
+                return Ok(());
             }
-            self.image(entry, start, image);
+            let lsn = Lsn(slot.lsn());
+            let chunks = chunks.get_or_insert_with(|| {
+                entry.epoch = slot.epoch();
+                entry.lsn = lsn;
+                // Only checkpoints clear it, and they run one at a time; commits are kept out by the stripe.
+                let dirty = slot.dirty();
+                if !is_moved {
+                    // Under its new id the next checkpoint needs all of it again.
+                    slot.set_dirty(0);
+                }
+                let granules = match lsn {
+                    Lsn::ZERO => 0,
+                    _ if is_full => u64::MAX,
+                    _ => dirty,
+                };
+                chunks_of(granules, slot.granule_bytes(), slot.len_bytes()).peekable()
+            });
+            if chunks.peek().is_none() {
+                return Ok(());
+            }
+            self.newest = self.newest.max(lsn);
+            // SAFETY: the stripe is locked until the images are copied.
+            let bytes = unsafe { state.bytes(slot) };
+            let mut looked_at = 0;
+            while looked_at < CHUNK_BYTES
+                && let Some((start, end)) = chunks.next()
+            {
+                looked_at += end - start;
+                let Some(image) = bytes.get(start as usize..end as usize) else {
+                    continue;
+                };
+                // A page starts as zeros, so a full checkpoint need not say so.
+                if is_full && image.iter().all(|byte| *byte == 0) {
+                    continue;
+                }
+                self.image(entry.page, lsn, start, image);
+            }
+            drop(lock);
+            self.seal();
+            if self.batch.len() >= BATCH_BYTES {
+                self.write_batch()?;
+            }
         }
-        self.newest = self.newest.max(entry.lsn);
-        drop(lock);
-        if self.batch.len() >= BATCH_BYTES {
-            self.write_batch()?;
-        }
-        Ok(())
     }
 
-    fn image(&mut self, entry: &PageEntry, offset: u64, bytes: &[u8]) {
+    /// Copies an image to the batch; its head is written by [`Self::seal`].
+    fn image(&mut self, page: u64, lsn: Lsn, offset: u64, bytes: &[u8]) {
         let head = ImageHead {
-            page: entry.page,
+            page,
             offset,
             len_bytes: bytes.len() as u64,
-            lsn: entry.lsn,
-            body_crc: crc32c(bytes),
+            lsn,
+            body_crc: 0,
         };
-        self.batch.extend_from_slice(&head.encode(self.sequence));
+        self.unsealed.push((self.batch.len(), head));
+        self.batch.extend_from_slice(&[0; IMAGE_HEAD_BYTES]);
         self.batch.extend_from_slice(bytes);
         self.batch.resize(
             self.batch
@@ -430,6 +479,18 @@ impl<'a> ImageWriter<'a> {
         self.count += 1;
     }
 
+    /// Writes the heads of the images that were copied. Their checksums take time, which no commit need wait for.
+    fn seal(&mut self) {
+        for (at, mut head) in self.unsealed.drain(..) {
+            let image = self.batch.get_mut(at..).unwrap_or_default();
+            let Some((place, rest)) = image.split_first_chunk_mut::<IMAGE_HEAD_BYTES>() else {
+                continue;
+            };
+            head.body_crc = rest.get(..head.len_bytes as usize).map_or(0, crc32c);
+            *place = head.encode(self.sequence);
+        }
+    }
+
     /// No image may become durable before the records that it stands for: the log is synced first.
     fn write_batch(&mut self) -> Result<(), Poison> {
         let log = self.bus.log();
@@ -437,6 +498,9 @@ impl<'a> ImageWriter<'a> {
         self.file
             .write_all_at(&self.batch, self.position)
             .map_err(|error| log.poison("write", &self.name, Some(self.position), &error))?;
+        self.file
+            .sync()
+            .map_err(|error| log.poison("sync", &self.name, None, &error))?;
         self.position += self.batch.len() as u64;
         self.batch.clear();
         Ok(())
@@ -450,11 +514,8 @@ impl<'a> ImageWriter<'a> {
                 .storage()
                 .remove(&self.name)
                 .map_err(|error| log.poison("removal", &self.name, None, &error))?;
-        } else {
+        } else if !self.batch.is_empty() {
             self.write_batch()?;
-            self.file
-                .sync()
-                .map_err(|error| log.poison("sync", &self.name, None, &error))?;
         }
         Ok(Written {
             count: self.count,
@@ -511,6 +572,19 @@ fn dirty_ranges(
     })
 }
 
+/// The byte ranges of set granules, none longer than [`CHUNK_BYTES`].
+fn chunks_of(
+    granules: u64,
+    granule_bytes: u64,
+    len_bytes: u64,
+) -> impl Iterator<Item = (u64, u64)> {
+    dirty_ranges(granules, granule_bytes, len_bytes).flat_map(|(start, end)| {
+        (start..end)
+            .step_by(CHUNK_BYTES as usize)
+            .map(move |at| (at, end.min(at + CHUNK_BYTES)))
+    })
+}
+
 /// Written aside, synced, renamed, and the name synced: it is there in whole or not at all.
 fn write_manifest(
     bus: &Bus,
@@ -552,5 +626,21 @@ mod tests {
         assert_eq!(ranges(u64::MAX, 5000), [(0, 5000)]);
         assert_eq!(ranges(1 << 63, 64 * 4096), [(63 * 4096, 64 * 4096)]);
         assert_eq!(ranges(0, 5000), []);
+    }
+
+    #[test]
+    fn chunks_are_short_and_cover_what_changed() {
+        let chunks = chunks_of(0b1101, 32 << 10, 100 << 10).collect::<Vec<_>>();
+        let kib = |from: u64, to: u64| (from << 10, to << 10);
+        assert_eq!(
+            chunks,
+            [
+                kib(0, 16),
+                kib(16, 32),
+                kib(64, 80),
+                kib(80, 96),
+                kib(96, 100)
+            ]
+        );
     }
 }

@@ -14,7 +14,7 @@ use crate::checkpoint::load;
 use crate::log::format::{
     Identity, RecordHeader, SEGMENT_HEADER_BYTES, Seed, SegmentHeader, SegmentHeaderError,
 };
-use crate::log::mark::{MARK_NAME, UNFINISHED_MARK_NAME};
+use crate::log::mark::{self, MARK_BYTES, MARK_NAME, UNFINISHED_MARK_NAME};
 use crate::log::segment::{parse_segment_name, parse_spare_name};
 use crate::lsn::Lsn;
 use crate::options::Progress;
@@ -115,6 +115,11 @@ pub enum Head {
     },
     /// Of a file of images.
     Images,
+    /// Of the mark of a close.
+    CloseMark {
+        /// Where the log ended.
+        lsn: Lsn,
+    },
 }
 
 /// What is wrong with a file.
@@ -259,6 +264,7 @@ impl Raw {
         let wanted = match kind {
             FileKind::Segment(_) => SEGMENT_HEADER_BYTES,
             FileKind::Manifest(_) | FileKind::Images(_) => FILE_HEAD_BYTES as u64,
+            FileKind::CloseMark => MARK_BYTES as u64 + 1,
             _ => 0,
         };
         let mut len_bytes = 0;
@@ -298,10 +304,17 @@ impl Raw {
                 split(manifest_head(storage, sequence, identity))
             }
             (Ok(head), FileKind::Images(sequence)) => split(images_head(head, sequence, identity)),
-            (
-                Ok(_),
-                FileKind::Spare(_) | FileKind::CloseMark | FileKind::Unfinished | FileKind::Other,
-            ) => (None, None),
+            (Ok(head), FileKind::CloseMark) => match mark::decode(head) {
+                Ok((of, lsn)) if identity.is_none_or(|identity| of == *identity) => {
+                    (Some(Head::CloseMark { lsn }), None)
+                }
+                Ok(_) => {
+                    let why = "it has another identity".to_owned();
+                    (None, Some(FileFault::Foreign(why)))
+                }
+                Err(why) => (None, Some(FileFault::Damaged(why.to_owned()))),
+            },
+            (Ok(_), FileKind::Spare(_) | FileKind::Unfinished | FileKind::Other) => (None, None),
         };
         FileInfo {
             name: self.name,

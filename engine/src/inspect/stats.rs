@@ -158,6 +158,7 @@ impl Inspection<'_> {
             "spares",
             "manifests",
             "images",
+            "close mark",
             "unfinished",
             "other",
         ];
@@ -198,6 +199,7 @@ const fn name_of(kind: FileKind) -> &'static str {
         FileKind::Spare(_) => "spares",
         FileKind::Manifest(_) => "manifests",
         FileKind::Images(_) => "images",
+        FileKind::CloseMark => "close mark",
         FileKind::Unfinished => "unfinished",
         FileKind::Other => "other",
     }

@@ -108,7 +108,7 @@ mod tests {
     }
 
     impl StorageFile for Scratched {
-        fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
             let end = offset + buffer.len() as u64;
             if end > self.len_bytes || (offset < self.scratch.end && self.scratch.start < end) {
                 return Err(io::Error::other("scratched"));
@@ -116,10 +116,10 @@ mod tests {
             for (byte, at) in buffer.iter_mut().zip(offset..) {
                 *byte = at as u8;
             }
-            Ok(())
+            Ok(buffer.len())
         }
 
-        fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
             Err(io::ErrorKind::Unsupported.into())
         }
 

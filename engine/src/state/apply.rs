@@ -243,13 +243,13 @@ mod tests {
         for before in [0, 3, 15, 16, 40] {
             let (state, pages) = state(2);
             let mut streams: Vec<_> = (0..before).map(|_| run(pages[0], 0, 1)).collect();
-            streams.push(run(pages[0], 60, 2));
+            streams.push(run(pages[0], 64, 2));
             streams.push(run(pages[1], 0, 3));
             streams.push(vec![0; 8]);
             let (lsn, fault) = apply(&state, &streams, 1).unwrap_err();
             assert_eq!(lsn, Lsn(before as u64 + 1));
             assert!(
-                matches!(fault, ApplyFault::OutOfRange { end: 76, .. }),
+                matches!(fault, ApplyFault::OutOfRange { end: 80, .. }),
                 "{fault}"
             );
             let second = state.table.live(pages[1]).unwrap();

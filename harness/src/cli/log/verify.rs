@@ -150,9 +150,10 @@ fn describe(file: &FileSurvey) -> String {
             text::plural(*pages, "page"),
             text::plural(images.len() as u64, "image file")
         ),
+        (_, Some(Head::CloseMark { lsn })) => format!("closed at LSN {lsn}"),
         (FileKind::Images(_), _) => text::plural(file.images, "image"),
         (FileKind::Spare(_), _) => "waits to become a segment".to_owned(),
-        (FileKind::Unfinished, _) => "manifest that was never finished".to_owned(),
+        (FileKind::Unfinished, _) => "never finished".to_owned(),
         (FileKind::Other, _) => "not of the engine".to_owned(),
         _ => String::new(),
     }
@@ -242,6 +243,7 @@ fn json_file(file: &FileSurvey) -> JsonFile<'_> {
             FileKind::Spare(_) => "spare",
             FileKind::Manifest(_) => "manifest",
             FileKind::Images(_) => "images",
+            FileKind::CloseMark => "close-mark",
             FileKind::Unfinished => "unfinished",
             _ => "other",
         },
