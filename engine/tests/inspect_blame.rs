@@ -358,5 +358,11 @@ fn figures_are_what_was_written() {
         .iter()
         .map(|kind| (kind.kind, kind.files))
         .collect();
-    assert_eq!(kinds, [("segments", 1), ("manifests", 1), ("images", 1)]);
+    let expected = [
+        ("segments", 1),
+        ("manifests", 1),
+        ("images", 1),
+        ("close mark", 1),
+    ];
+    assert_eq!(kinds, expected);
 }
