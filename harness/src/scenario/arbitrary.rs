@@ -216,10 +216,12 @@ fn options() -> BoxedStrategy<Options> {
             option::of(num()),
             option::of(num()),
             option::of(num()),
+            option::of(num()),
         ),
     )
         .prop_map(
-            |(storage, durability, propagation, retain, (threads, appliers, segment, arena))| {
+            |(storage, durability, propagation, retain, numbers)| {
+                let (threads, appliers, segment, arena, history) = numbers;
                 Options {
                     storage,
                     durability,
@@ -229,6 +231,7 @@ fn options() -> BoxedStrategy<Options> {
                     appliers,
                     segment,
                     arena,
+                    history,
                 }
             },
         )

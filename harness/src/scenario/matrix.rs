@@ -246,6 +246,7 @@ fn set_option(options: &mut Options, axis: &str, value: &AxisValue) -> Result<()
         "appliers" => options.appliers = Some(number(value)?),
         "segment" => options.segment = Some(number(value)?),
         "arena" => options.arena = Some(number(value)?),
+        "history" => options.history = Some(number(value)?),
         _ => {
             number(value)?;
         }

@@ -28,8 +28,8 @@ pub enum Capability {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Matrix {
-    /// The values of each axis. `storage`, `durability`, `propagation`, `retain`, `threads`, `appliers`, `segment` and
-    /// `arena` set the option of that name; any other axis is a variable with number values.
+    /// The values of each axis. `storage`, `durability`, `propagation`, `retain`, `threads`, `appliers`, `segment`,
+    /// `arena` and `history` set the option of that name; any other axis is a variable with number values.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub axes: Map<Vec<AxisValue>>,
     /// Combinations to leave out: each entry drops every cell that has all of its values.
@@ -66,6 +66,10 @@ pub struct Options {
     /// Which log segments are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retain: Option<Retain>,
+    /// Bytes of the log that stay besides what the kept checkpoints need, so that states of the past can be
+    /// replayed; for `retain: checkpoints`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Num>,
     /// Threads that a propagation wave may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<Num>,

@@ -45,6 +45,7 @@ pub const COUNTERS: &[&str] = &[
     "open.torn_lsn",
     "open.dropped_segments",
     "open.warnings",
+    "storage.bytes",
     "storage.writes",
     "storage.written_bytes",
     "storage.reads",
@@ -255,6 +256,7 @@ impl World<'_> {
             ))
         };
         let operations = match &self.disk {
+            Disk::Simulated(storage) if name == "storage.bytes" => return Ok(storage.len_bytes()),
             Disk::Simulated(storage) => storage.operations(),
             Disk::Directory(_) if COUNTERS.contains(&name) => {
                 return Err(Fault::new(format!(

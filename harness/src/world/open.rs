@@ -28,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) durability: Durability,
     pub(crate) propagation: Propagation,
     retain: Retain,
+    history_bytes: u64,
     threads: usize,
     pub(crate) appliers: usize,
     segment_bytes: u64,
@@ -41,6 +42,7 @@ impl Default for Settings {
             durability: Durability::Sync,
             propagation: Propagation::Eager,
             retain: Retain::All,
+            history_bytes: 0,
             threads: 1,
             appliers: 1,
             segment_bytes: SEGMENT_BYTES,
@@ -63,6 +65,7 @@ impl Settings {
             durability: options.durability.unwrap_or(self.durability),
             propagation: options.propagation.unwrap_or(self.propagation),
             retain: options.retain.unwrap_or(self.retain),
+            history_bytes: number(&options.history, self.history_bytes)?,
             threads: threads("threads", number(&options.threads, self.threads as u64)?)?,
             appliers: threads("appliers", number(&options.appliers, self.appliers as u64)?)?,
             segment_bytes: number(&options.segment, self.segment_bytes)?,
@@ -77,6 +80,9 @@ impl Settings {
             segment_bytes: self.segment_bytes,
             retention: match self.retain {
                 Retain::All => Retention::Everything,
+                Retain::Checkpoints if self.history_bytes > 0 => {
+                    Retention::Bytes(self.history_bytes)
+                }
                 Retain::Checkpoints => Retention::Checkpoints,
             },
             propagation: match self.propagation {

@@ -335,6 +335,11 @@ impl Disk {
         }
     }
 
+    pub(super) fn len_bytes(&self) -> u64 {
+        let lens = self.names.values().map(|content| content.lock().len());
+        lens.sum::<usize>() as u64
+    }
+
     pub(super) fn image(&self) -> Image {
         self.names
             .iter()

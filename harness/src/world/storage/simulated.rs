@@ -89,6 +89,12 @@ impl SimulatedStorage {
         self.disk.lock().image().into_iter().collect()
     }
 
+    /// The length of all files together.
+    #[must_use]
+    pub fn len_bytes(&self) -> u64 {
+        self.disk.lock().len_bytes()
+    }
+
     /// What was asked for so far.
     #[must_use]
     pub fn operations(&self) -> Operations {
