@@ -117,6 +117,8 @@ pub(crate) struct Rebuilt {
     pub closed: Option<Lsn>,
     /// What checkpoints and that mark say was durable.
     pub known_durable: Lsn,
+    /// The highest number in the name of a manifest or an image file, readable or not; 0 if there is none.
+    pub highest_checkpoint: u64,
 }
 
 /// Builds the newest state, or that as of `until`. `None`: there is no log yet.
@@ -193,6 +195,7 @@ pub(crate) fn rebuild(
         warnings,
         closed,
         known_durable,
+        highest_checkpoint: load::highest(&names),
     }))
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use super::format::{
     FILE_HEAD_BYTES, HeadError, IMAGE_ALIGN_BYTES, IMAGE_HEAD_BYTES, ImageFile, ImageHead,
     Manifest, PageEntry, check_images_head, images_name, manifest_len_bytes, manifest_name,
-    parse_manifest_name,
+    parse_images_name, parse_manifest_name,
 };
 use crate::checksum::crc32c;
 use crate::log::format::Identity;
@@ -59,6 +59,14 @@ impl CheckpointDamage {
             _ => Self::Damaged { file, why },
         }
     }
+}
+
+/// The highest number that a checkpoint ever had, as far as its files are there; 0 if there are none.
+pub(crate) fn highest(names: &[String]) -> u64 {
+    let numbers = names
+        .iter()
+        .filter_map(|name| parse_manifest_name(name).or_else(|| parse_images_name(name)));
+    numbers.max().unwrap_or_default()
 }
 
 /// The numbers of the manifests that there are, newest first.

@@ -97,10 +97,6 @@ pub(crate) struct Checkpoints {
 impl Checkpoints {
     /// What recovery found.
     pub(crate) fn found(rebuilt: &Rebuilt) -> Self {
-        let newest = rebuilt
-            .manifests
-            .last()
-            .map_or(0, |manifest| manifest.sequence);
         // A checkpoint that could not be loaded must not be built upon.
         let used = rebuilt
             .checkpoint
@@ -111,7 +107,9 @@ impl Checkpoints {
             .iter()
             .filter(|manifest| manifest.sequence <= used);
         Self {
-            next_sequence: newest.saturating_add(1),
+            // A checkpoint that could not be read this time may be readable the next: its number is taken, and its
+            // images must not be written over.
+            next_sequence: rebuilt.highest_checkpoint.saturating_add(1),
             kept: kept
                 .map(|manifest| Kept {
                     sequence: manifest.sequence,
@@ -258,6 +256,11 @@ impl Checkpoints {
             })
             .map(|(segment, _)| (segment.header.sequence, segment.len_bytes))
             .collect();
+        if !freed.is_empty() {
+            // What follows the last of them may be a segment whose header is in the cache alone: without it the log
+            // would have no beginning.
+            bus.log().sync(bus.log().last_lsn())?;
+        }
         bus.log().recycle(&freed, KEPT_SPARES)?;
         Ok(freed.len() as u64)
     }

@@ -7,7 +7,8 @@
 //! written once more, byte for byte, before anything is built on it. On the disk the bytes are either the
 //! same already, or belong to commits that were never acknowledged as durable; so a crash meanwhile does no harm.
 //!
-//! The cost is that of writing what was not synced, or not claimed, when the process ended; nothing after a close.
+//! The cost is that of writing what was not synced, or not claimed, when the process ended; after a close it is that of
+//! one close record.
 //! The problem is that of "fsyncgate" (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
 
 use std::io;
@@ -24,7 +25,9 @@ const WINDOW_BYTES: u64 = 1 << 20;
 /// An error with the name of the file.
 pub(crate) type RenewError = (String, io::Error);
 
-/// Writes the records after the last durable claim again and syncs them. Returns how many bytes that were.
+/// Writes what comes after the last durable claim again and syncs it: records, and also a close record and the header of
+/// a segment without records, which no claim covers but what is appended behind them will rest on. Returns how many
+/// bytes that were.
 ///
 /// `known_durable` is what checkpoints claim. The log must have been cut at `tail` before.
 pub(crate) fn renew(
@@ -37,13 +40,11 @@ pub(crate) fn renew(
         return Ok(0);
     };
     let claim = last_claim(storage, last, tail.position)?.max(known_durable);
-    if claim >= tail.last_lsn {
-        return Ok(0);
-    }
     let first = map
         .segments
         .partition_point(|segment| segment.header.first_lsn <= claim.next())
-        .saturating_sub(1);
+        .saturating_sub(1)
+        .min(tail.segment);
     let mut renewed_bytes = 0;
     let affected = map.segments.iter().enumerate().take(tail.segment + 1);
     for (index, segment) in affected.skip(first) {
@@ -58,7 +59,9 @@ pub(crate) fn renew(
         } else {
             0
         };
-        renewed_bytes += rewrite(storage, segment, start, end)?;
+        if start < end {
+            renewed_bytes += rewrite(storage, segment, start, end)?;
+        }
     }
     Ok(renewed_bytes)
 }

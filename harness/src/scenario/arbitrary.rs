@@ -219,22 +219,20 @@ fn options() -> BoxedStrategy<Options> {
             option::of(num()),
         ),
     )
-        .prop_map(
-            |(storage, durability, propagation, retain, numbers)| {
-                let (threads, appliers, segment, arena, history) = numbers;
-                Options {
-                    storage,
-                    durability,
-                    propagation,
-                    retain,
-                    threads,
-                    appliers,
-                    segment,
-                    arena,
-                    history,
-                }
-            },
-        )
+        .prop_map(|(storage, durability, propagation, retain, numbers)| {
+            let (threads, appliers, segment, arena, history) = numbers;
+            Options {
+                storage,
+                durability,
+                propagation,
+                retain,
+                threads,
+                appliers,
+                segment,
+                arena,
+                history,
+            }
+        })
         .boxed()
 }
 

@@ -11,6 +11,7 @@ use crate::world::failure::Outcome;
 use crate::world::open::Disk;
 use crate::world::run::{Context, World};
 use crate::world::storage::Fault;
+use crate::world::sweep::go_on;
 
 /// A run that touches every kind of file in every way: commits of each durability, several segments, spares that
 /// are prepared and used, checkpoints that build on each other, segments that go.
@@ -246,11 +247,29 @@ fn one(scenario: &Scenario, fault: Fault, end: End) -> Outcome<Option<Struck>> {
     if !fault.kind.is_silent() && matches!(judgement, Judgement::Detected(_)) {
         judgement = once_healed(&mut world, safe_lsn, &fault, judgement)?;
     }
+    if judgement == Judgement::Recovered && !fault.kind.is_silent() {
+        judgement = go_on_from(&mut world, safe_lsn);
+    }
     Ok(Some(Struck {
         fault,
         judgement,
         in_open,
     }))
+}
+
+/// Works on what was recovered, and loses the power once more: whatever a failed sync has left in the cache alone, and
+/// was built on, is missed now.
+fn go_on_from(world: &mut World<'_>, safe_lsn: u64) -> Judgement {
+    let issued_lsn = world.model.lsn();
+    let worked = world.heal().and_then(|()| {
+        world.expect_recovery(safe_lsn, issued_lsn);
+        world.open(&Default::default())?;
+        go_on(world)
+    });
+    match worked {
+        Ok(()) => Judgement::Recovered,
+        Err(fault) => Judgement::Silent(fault.message),
+    }
 }
 
 /// The open itself met the error, and was refused. Once the disk is well again, nothing must be missing.

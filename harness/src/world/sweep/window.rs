@@ -77,7 +77,7 @@ pub(super) fn recover(
 }
 
 /// More work, in the words of any scenario: writes, an allocation, a checkpoint, one more crash.
-fn go_on(world: &mut World<'_>) -> Outcome {
+pub(crate) fn go_on(world: &mut World<'_>) -> Outcome {
     let mut steps = Vec::new();
     if let Some((page, len_bytes)) = some_page(world) {
         steps.push(Step::Write(Write {
