@@ -129,20 +129,17 @@ pub(crate) fn rebuild(
     until: Option<Lsn>,
     from_log: bool,
 ) -> Result<Option<Rebuilt>, RecoveryError> {
-    let names = storage.list().map_err(|source| LogError::Io {
-        file: storage.describe(),
-        source,
-    })?;
-    let sequences = load::list(&names);
-    let mark = mark::read(storage, &names);
-    let Some(map) = discover(storage)? else {
-        nothing_to_recover(&sequences, &mark)?;
+    let Some(Found {
+        map,
+        manifests,
+        closed,
+        known_durable,
+        highest_checkpoint,
+        mut warnings,
+    }) = find(storage)?
+    else {
         return Ok(None);
     };
-    let mut warnings = Vec::new();
-    let manifests = usable_manifests(storage, &map.identity, &sequences, &mut warnings)?;
-    let closed = closed_at(&map.identity, mark, &mut warnings);
-    let known_durable = known_durable(&manifests, closed);
     let first = map
         .segments
         .first()
@@ -195,15 +192,52 @@ pub(crate) fn rebuild(
         warnings,
         closed,
         known_durable,
+        highest_checkpoint,
+    }))
+}
+
+/// What there is to recover from.
+pub(crate) struct Found {
+    pub map: LogMap,
+    /// The checkpoints whose manifests can be read, oldest first.
+    pub manifests: Vec<Manifest>,
+    pub closed: Option<Lsn>,
+    pub known_durable: Lsn,
+    pub highest_checkpoint: u64,
+    pub warnings: Vec<String>,
+}
+
+/// Looks at the directory. `None`: there is no log yet.
+pub(crate) fn find(storage: &dyn Storage) -> Result<Option<Found>, RecoveryError> {
+    let names = storage.list().map_err(|source| LogError::Io {
+        file: storage.describe(),
+        source,
+    })?;
+    let sequences = load::list(&names);
+    let mark = mark::read(storage, &names);
+    let Some(map) = discover(storage)? else {
+        nothing_to_recover(&sequences, &mark)?;
+        return Ok(None);
+    };
+    let mut warnings = Vec::new();
+    let manifests = usable_manifests(storage, &map.identity, &sequences, &mut warnings)?;
+    let closed = closed_at(&map.identity, mark, &mut warnings);
+    let claimed = manifests.iter().map(|manifest| manifest.durable_lsn);
+    Ok(Some(Found {
+        known_durable: claimed.chain(closed).max().unwrap_or_default(),
+        map,
+        manifests,
+        closed,
         highest_checkpoint: load::highest(&names),
+        warnings,
     }))
 }
 
 /// What the mark of a close came to when it was read.
-pub(crate) type MarkRead = Result<Option<(Identity, Lsn)>, String>;
+type MarkRead = Result<Option<(Identity, Lsn)>, String>;
 
 /// Whether a directory without a log is one that never had any.
-pub(crate) fn nothing_to_recover(sequences: &[u64], mark: &MarkRead) -> Result<(), LogError> {
+fn nothing_to_recover(sequences: &[u64], mark: &MarkRead) -> Result<(), LogError> {
     if let Some(sequence) = sequences.first() {
         return Err(LogError::Missing {
             file: format!("log of checkpoint {sequence}"),
@@ -218,11 +252,7 @@ pub(crate) fn nothing_to_recover(sequences: &[u64], mark: &MarkRead) -> Result<(
 }
 
 /// The LSN at which the log was closed, if an intact mark of this log says so.
-pub(crate) fn closed_at(
-    identity: &Identity,
-    mark: MarkRead,
-    warnings: &mut Vec<String>,
-) -> Option<Lsn> {
+fn closed_at(identity: &Identity, mark: MarkRead, warnings: &mut Vec<String>) -> Option<Lsn> {
     match mark {
         Ok(Some((of, lsn))) if of == *identity => return Some(lsn),
         Ok(Some(_)) => warnings.push(format!("{MARK_NAME} belongs to another log")),
@@ -230,12 +260,6 @@ pub(crate) fn closed_at(
         Err(why) => warnings.push(why),
     }
     None
-}
-
-/// The highest LSN that anything but the log itself says was durable.
-pub(crate) fn known_durable(manifests: &[Manifest], closed: Option<Lsn>) -> Lsn {
-    let claimed = manifests.iter().map(|manifest| manifest.durable_lsn);
-    claimed.chain(closed).max().unwrap_or_default()
 }
 
 /// The manifests that can be read, oldest first. A damaged one is reported and passed over; a newer one is refused.

@@ -1,6 +1,10 @@
 //! Every promise of the atlas, kept at every operation that its fault can strike.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+#![allow(
+    clippy::print_stdout,
+    reason = "how often each promise was kept is worth seeing"
+)]
 
 use mmsb_harness::scenario::fault::{Act, FaultKind, Holds};
 use mmsb_harness::world::atlas::{ATLAS, Promise, markdown, strike};

@@ -5,13 +5,10 @@ use super::files::Inspection;
 use crate::checkpoint::format::Manifest;
 use crate::checkpoint::load;
 use crate::log::format::Identity;
-use crate::log::mark;
-use crate::log::reader::{LogError, LogMap, Scanned, Scanner, discover};
+use crate::log::reader::{LogMap, Scanned, Scanner};
 use crate::log::tail::{Tail, Torn};
 use crate::lsn::Lsn;
-use crate::recovery::{
-    RecoveryError, closed_at, known_durable, nothing_to_recover, usable_manifests,
-};
+use crate::recovery::{RecoveryError, find};
 use crate::storage::Storage;
 
 /// What [`crate::Bus::open`] would come to.
@@ -60,20 +57,11 @@ type Foreseen = (Tail, Option<Manifest>, Vec<String>);
 
 /// As [`crate::recovery::rebuild`], but for the state.
 fn foresee(storage: &dyn Storage) -> Result<Option<Foreseen>, RecoveryError> {
-    let names = storage.list().map_err(|source| LogError::Io {
-        file: storage.describe(),
-        source,
-    })?;
-    let sequences = load::list(&names);
-    let mark = mark::read(storage, &names);
-    let Some(map) = discover(storage)? else {
-        nothing_to_recover(&sequences, &mark)?;
+    let Some(found) = find(storage)? else {
         return Ok(None);
     };
-    let mut warnings = Vec::new();
-    let mut manifests = usable_manifests(storage, &map.identity, &sequences, &mut warnings)?;
-    let closed = closed_at(&map.identity, mark, &mut warnings);
-    let known_durable = known_durable(&manifests, closed);
+    let (map, known_durable) = (found.map, found.known_durable);
+    let (mut manifests, mut warnings) = (found.manifests, found.warnings);
     let checkpoint = choose(storage, &map, &mut manifests, &mut warnings)?;
     let after = checkpoint
         .as_ref()

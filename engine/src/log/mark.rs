@@ -48,22 +48,19 @@ fn encode(identity: &Identity, lsn: Lsn) -> [u8; MARK_BYTES] {
 /// Whose log it was, and its last LSN.
 pub(crate) fn decode(bytes: &[u8]) -> Result<(Identity, Lsn), &'static str> {
     let whole: &[u8; MARK_BYTES] = bytes.try_into().map_err(|_| "it has another length")?;
-    let (checked, crc) = whole
-        .split_last_chunk::<4>()
-        .ok_or("it has another length")?;
-    if checked[..8] != MAGIC {
+    if whole[..8] != MAGIC {
         return Err("it does not start as one does");
     }
-    if checked[8..12] != VERSION.to_le_bytes() {
+    if whole[8..12] != VERSION.to_le_bytes() {
         return Err("it is of another version");
     }
-    if crc32c(checked).to_le_bytes() != *crc {
+    if crc32c(&whole[..CHECKED_BYTES]).to_le_bytes() != whole[CHECKED_BYTES..] {
         return Err("its checksum does not match");
     }
     let mut identity = [0; 16];
-    identity.copy_from_slice(&checked[16..32]);
+    identity.copy_from_slice(&whole[16..32]);
     let mut lsn = [0; 8];
-    lsn.copy_from_slice(&checked[32..40]);
+    lsn.copy_from_slice(&whole[32..40]);
     Ok((identity, Lsn(u64::from_le_bytes(lsn))))
 }
 

@@ -10,6 +10,7 @@
     reason = "a test that fails panics"
 )]
 
+pub mod cached;
 pub mod history;
 pub mod hooked;
 

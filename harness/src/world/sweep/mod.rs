@@ -17,6 +17,6 @@ pub use coverage::Coverage;
 pub use damage::Grain;
 pub(crate) use damage::{Damage, Tear};
 pub(crate) use ledger::Ledger;
-pub(crate) use window::go_on;
 pub use universe::universe;
 pub use widen::widened;
+pub(crate) use window::go_on;
