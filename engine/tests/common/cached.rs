@@ -1,5 +1,12 @@
 //! A storage in memory with a page cache: a sync writes pages that are dirty, and one that fails leaves them clean.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "a test that fails panics, and each test binary uses a part of it"
+)]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
