@@ -7,14 +7,18 @@
 //! written once more, byte for byte, before anything is built on it. On the disk the bytes are either the
 //! same already, or belong to commits that were never acknowledged as durable; so a crash meanwhile does no harm.
 //!
-//! The cost is that of writing what was not synced, or not claimed, when the process ended; after a close it is that of
-//! one close record.
+//! For the same reason the rest of the last segment is filled with zeros once more: an earlier open may have cut off a torn
+//! end there, and only the cache may know.
+//!
+//! The cost is that of writing one segment, and what was not synced, or not claimed, when the process ended; after a
+//! close it is that of one close record.
 //! The problem is that of "fsyncgate" (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
 
 use std::io;
 
 use super::format::{RECORD_HEADER_BYTES, RecordHeader, RecordKind, SEGMENT_HEADER_BYTES, Seed};
 use super::reader::{LogMap, SegmentFile};
+use super::segment::fill_with_zeros;
 use super::tail::Tail;
 use crate::lsn::Lsn;
 use crate::storage::{Storage, StorageFile};
@@ -39,7 +43,8 @@ pub(crate) fn renew(
     let Some(last) = map.segments.get(tail.segment) else {
         return Ok(0);
     };
-    let claim = last_claim(storage, last, tail.position)?.max(known_durable);
+    let (claim, is_closed) = last_claim(storage, last, tail.position)?;
+    let claim = claim.max(known_durable);
     let first = map
         .segments
         .partition_point(|segment| segment.header.first_lsn <= claim.next())
@@ -63,17 +68,37 @@ pub(crate) fn renew(
             renewed_bytes += rewrite(storage, segment, start, end)?;
         }
     }
+    if tail.torn.is_none() && !is_closed {
+        // An earlier open may have cut a torn end, and its zeros may be in the cache alone.
+        renewed_bytes += clear(storage, last, tail.position)?;
+    }
     Ok(renewed_bytes)
 }
 
+/// Fills what is behind the end of the log with zeros, so that no later history can run into what an earlier one left.
+fn clear(storage: &dyn Storage, segment: &SegmentFile, start: u64) -> Result<u64, RenewError> {
+    if start >= segment.len_bytes {
+        return Ok(0);
+    }
+    let failed = |error| (segment.name.clone(), error);
+    let file = storage.open(&segment.name, true).map_err(failed)?;
+    fill_with_zeros(&*file, start, segment.len_bytes).map_err(failed)?;
+    Ok(segment.len_bytes - start)
+}
+
 /// The highest LSN that the segment, or its header, says was durable. Claims only grow along the log, so the last
-/// segment knows the highest.
-fn last_claim(storage: &dyn Storage, segment: &SegmentFile, end: u64) -> Result<Lsn, RenewError> {
-    let mut claim = segment.header.durable_lsn;
+/// segment knows the highest. Also whether the log was closed there.
+fn last_claim(
+    storage: &dyn Storage,
+    segment: &SegmentFile,
+    end: u64,
+) -> Result<(Lsn, bool), RenewError> {
+    let (mut claim, mut is_closed) = (segment.header.durable_lsn, false);
     walk(storage, segment, end, |header, _| {
         claim = claim.max(header.durable_lsn);
+        is_closed = header.kind == RecordKind::Close;
     })?;
-    Ok(claim)
+    Ok((claim, is_closed))
 }
 
 /// Where the transaction with this LSN ends; the beginning of the file, header included, if it is not in it.

@@ -11,8 +11,11 @@ use crate::world::run::{World, panic_text};
 pub enum Judgement {
     /// Everything that was acknowledged is there, and nothing else.
     Recovered,
-    /// The open was refused, or told of a loss; with what words.
+    /// The open was refused; with what words.
     Detected(String),
+    /// The open succeeded and told of a loss of what was acknowledged. Something must have borne witness, so it had to
+    /// be refused: not allowed, save where nothing can bear witness.
+    Cut(String),
     /// The open succeeded and the state is not what it should be, without a word: never allowed.
     Silent(String),
     /// The engine panicked: never allowed.
@@ -32,6 +35,7 @@ impl fmt::Display for Judgement {
         match self {
             Self::Recovered => f.write_str("recovered"),
             Self::Detected(how) => write!(f, "detected: {how}"),
+            Self::Cut(how) => write!(f, "cut: {how}"),
             Self::Silent(how) => write!(f, "silent: {how}"),
             Self::Crashed(how) => write!(f, "crashed: {how}"),
         }
@@ -70,11 +74,11 @@ fn open_and_compare(world: &mut World<'_>, safe_lsn: u64) -> Judgement {
         return Judgement::Recovered;
     }
     match (report.torn, report.warnings.first()) {
-        (Some(torn), _) => Judgement::Detected(format!(
+        (Some(torn), _) => Judgement::Cut(format!(
             "cut at offset {} of {}, from LSN {} on",
             torn.offset, torn.file, torn.lsn
         )),
-        (None, Some(warning)) => Judgement::Detected(warning.clone()),
+        (None, Some(warning)) => Judgement::Cut(warning.clone()),
         (None, None) => Judgement::Silent(format!(
             "recovery came to LSN {lsn}, but LSN {safe_lsn} was acknowledged"
         )),

@@ -66,15 +66,18 @@ pub enum Damage {
     SwappedSectors,
     /// The file ends there.
     Truncation,
+    /// The file is gone.
+    Removal,
 }
 
 impl Damage {
     /// Every way, in the order of the table.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::FlippedBit,
         Self::ZeroedSector,
         Self::SwappedSectors,
         Self::Truncation,
+        Self::Removal,
     ];
 
     /// Its name in the table.
@@ -85,6 +88,7 @@ impl Damage {
             Self::ZeroedSector => "zeroed sector",
             Self::SwappedSectors => "swapped sectors",
             Self::Truncation => "truncation",
+            Self::Removal => "removal of the file",
         }
     }
 }
@@ -93,7 +97,7 @@ impl Damage {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Score {
-    /// The open was refused, or told of a loss.
+    /// The open was refused.
     pub detected: u64,
     /// Everything was there all the same.
     pub recovered: u64,
@@ -108,7 +112,8 @@ impl Score {
         *match judgement {
             Judgement::Detected(_) => &mut self.detected,
             Judgement::Recovered => &mut self.recovered,
-            Judgement::Silent(_) => &mut self.silent,
+            // After a close there is always a witness.
+            Judgement::Silent(_) | Judgement::Cut(_) => &mut self.silent,
             Judgement::Crashed(_) => &mut self.crashed,
         } += 1;
     }
@@ -191,6 +196,9 @@ impl Scorecard {
                 progress(done, total as u64);
             }
             self.sectors(world, &image, name, fields);
+            if let Some(first) = fields.first() {
+                self.judge(world, &image, name, first, Damage::Removal, 0, |_| {});
+            }
         }
         Ok(())
     }
@@ -272,7 +280,9 @@ impl Scorecard {
         change: impl FnOnce(&mut Vec<u8>),
     ) {
         let mut damaged = image.clone();
-        if let Some(bytes) = damaged.get_mut(name) {
+        if damage == Damage::Removal {
+            damaged.remove(name);
+        } else if let Some(bytes) = damaged.get_mut(name) {
             change(bytes);
         }
         if damaged == *image {
@@ -331,8 +341,9 @@ const HEAD: &str = "\
 
 Made by `mmsb scorecard`; do not edit. A run leaves every kind of file and field, once with the whole log and once with only
 what its checkpoints need, and is closed. Then one thing is damaged at a time: a bit at the beginning, in the middle and at the end
-of each field; each sector of 512 bytes set to zeros, and exchanged with the next; each file cut where a field begins. What is left
-is opened and compared with the model. *detected*: refused with an error, or the loss is told. *recovered*: everything is there.
+of each field; each sector of 512 bytes set to zeros, and exchanged with the next; each file cut where a field begins, and removed
+(which counts for its first field). What is left
+is opened and compared with the model. *detected*: refused with an error. *recovered*: everything is there.
 Damage that changes nothing is not counted; a sector counts for the field that it begins with.
 
 ";

@@ -61,10 +61,10 @@ const SEEDS: u64 = 3;
 pub struct Strikes {
     /// How often everything was there.
     pub recovered: u64,
-    /// How often it was refused, or the loss told.
+    /// How often it was refused.
     pub detected: u64,
-    /// How often the last thing before the end was lost, and nothing on the disk could tell: the disk reported success
-    /// and looks as if it had never been asked. At most once a run; only what comes after a write can bear witness to it.
+    /// How often the last thing before the end was lost, and nothing on the disk could bear witness: it looks as if it
+    /// had never been asked, or as a crash leaves it. At most once a run; only what comes after a write can bear witness to it.
     pub unknowable: u64,
     /// What must never happen, each with where it did.
     pub unsound: Vec<String>,
@@ -147,7 +147,7 @@ impl Strikes {
         }
         let last = all.iter().rposition(|struck| !struck.in_open);
         for (index, struck) in all.into_iter().enumerate() {
-            let is_silent = matches!(struck.judgement, Judgement::Silent(_));
+            let is_silent = matches!(struck.judgement, Judgement::Silent(_) | Judgement::Cut(_));
             if is_silent && last == Some(index) && is_unwitnessed(&struck.fault) {
                 self.unknowable += 1;
             } else {
@@ -182,7 +182,11 @@ fn name(fault: &Fault, end: End) -> String {
 /// Whether nothing can bear witness to a fault if nothing comes after it.
 fn is_unwitnessed(fault: &Fault) -> bool {
     let of_the_log = matches!(fault.on.holds, Holds::Log | Holds::Names);
-    of_the_log && matches!(fault.kind, FaultKind::Lost | FaultKind::Misdirected)
+    of_the_log
+        && matches!(
+            fault.kind,
+            FaultKind::Lost | FaultKind::Misdirected | FaultKind::Rot
+        )
 }
 
 /// Whether a kind leaves something open.

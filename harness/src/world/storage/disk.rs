@@ -330,6 +330,8 @@ impl Disk {
     /// Lifts all faults.
     pub(super) fn heal(&mut self) {
         self.faults.heal();
+        // From the next open on the oracle knows again what is on the disk.
+        self.faults.lied = false;
         for content in self.names.values() {
             content.lock().heal();
         }

@@ -67,8 +67,10 @@ struct Armed {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faults {
     armed: Vec<Armed>,
-    /// Whether one has struck of which nobody was told.
+    /// Whether one has struck of which nobody was told, and that was not lifted.
     pub(super) lied: bool,
+    /// Whether there ever was one.
+    pub(super) ever_lied: bool,
 }
 
 impl Faults {
@@ -125,6 +127,7 @@ impl Faults {
                 numbers: mix(fault.seed.wrapping_add(fault.nth << 32)),
             });
             self.lied |= fault.kind.is_silent() && act != Act::Read;
+            self.ever_lied |= self.lied;
             fault.kind == FaultKind::Full
         });
         met

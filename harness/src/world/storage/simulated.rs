@@ -127,7 +127,7 @@ impl SimulatedStorage {
     pub(crate) fn take_journal(&self) -> Option<Journal> {
         let mut disk = self.disk.lock();
         let mut journal = disk.journal.take()?;
-        if disk.faults.lied {
+        if disk.faults.ever_lied {
             journal.unfit = Some("the storage lost or changed something behind the engine's back");
         }
         Some(journal)

@@ -48,7 +48,7 @@ struct Sweep<'w, 'c> {
     grain: Grain,
     coverage: Coverage,
     /// Keys of the disks that were recovered from. Only asked whether it holds one, so its order is of no account.
-    seen: HashSet<[u8; 32]>,
+    seen: HashSet<([u8; 32], bool)>,
 }
 
 impl Sweep<'_, '_> {
@@ -60,12 +60,14 @@ impl Sweep<'_, '_> {
         for damage in damages {
             let (image, key) = ledger.image(&damage);
             self.coverage.covered += 1;
-            if !self.seen.insert(key) {
+            // Cuts at bytes leave what cuts at sectors leave, as far as a second crash can tell.
+            let again = self.again && damage.tear.is_none_or(is_coarse);
+            // Who was recovered from without a second crash may have to be once more with one.
+            let is_new = self.seen.insert((key, again));
+            if !is_new || (!again && self.seen.contains(&(key, true))) {
                 continue;
             }
             self.coverage.recoveries += 1;
-            // Cuts at bytes leave what cuts at sectors leave, as far as a second crash can tell.
-            let again = self.again && damage.tear.is_none_or(is_coarse);
             let recovered = recover(self.world, image, bounds, again, true)
                 .map_err(|fault| at(fault, ledger.done, total, &damage, None))?;
             if let Some(journal) = &recovered.journal {
@@ -104,7 +106,7 @@ impl Sweep<'_, '_> {
                 let (image, _) = ledger.image(&second);
                 let key = key_of_bytes(&image, bounds);
                 self.coverage.again_covered += 1;
-                if !self.seen.insert(key) {
+                if !self.seen.insert((key, false)) {
                     continue;
                 }
                 self.coverage.recoveries += 1;
