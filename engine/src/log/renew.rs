@@ -12,7 +12,7 @@
 
 use std::io;
 
-use super::format::{RECORD_HEADER_BYTES, RecordHeader, RecordKind, SEGMENT_HEADER_BYTES, Seed};
+use super::format::{RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, Seed};
 use super::reader::{LogMap, SegmentFile};
 use super::tail::Tail;
 use crate::lsn::Lsn;
@@ -83,7 +83,7 @@ fn end_of(
     let mut found = 0;
     if segment.header.first_lsn <= lsn {
         walk(storage, segment, end, |header, record_end| {
-            if header.kind == RecordKind::Transaction && header.lsn <= lsn {
+            if header.kind.is_transaction() && header.lsn <= lsn {
                 found = record_end;
             }
         })?;
