@@ -150,7 +150,7 @@ type Write = (u8, u16, u8, bool);
 /// Runs a history and gives the digest after each transaction.
 fn run(directory: &Path, options: Options, writes: &[Write]) -> Vec<Digest> {
     let bus = open(directory, options);
-    let mut pages = vec![allocate(&bus, 70_000), allocate(&bus, 5000)];
+    let mut pages = [allocate(&bus, 70_000), allocate(&bus, 5000)];
     let derived = allocate(&bus, 5000);
     common::connect(&bus, derived, "copy", &[], &[pages[1]]);
     let mut digests = Vec::new();

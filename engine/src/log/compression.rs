@@ -228,7 +228,8 @@ mod frames {
 
 pub(crate) use frames::{Packed, pack, unpack};
 
-#[cfg(all(test, feature = "zstd"))]
+#[cfg(test)]
+#[cfg(feature = "zstd")]
 mod tests {
     use super::*;
 

@@ -48,9 +48,12 @@ fn encode(identity: &Identity, lsn: Lsn) -> [u8; MARK_BYTES] {
 /// Whose log it was, and its last LSN.
 pub(crate) fn decode(bytes: &[u8]) -> Result<(Identity, Lsn), &'static str> {
     let whole: &[u8; MARK_BYTES] = bytes.try_into().map_err(|_| "it has another length")?;
-    let (checked, crc) = whole
-        .split_last_chunk::<4>()
-        .ok_or("it has another length")?;
+    let (Some(checked), Some(crc)) = (
+        whole.first_chunk::<CHECKED_BYTES>(),
+        whole.last_chunk::<4>(),
+    ) else {
+        return Err("it has another length");
+    };
     if checked[..8] != MAGIC {
         return Err("it does not start as one does");
     }
