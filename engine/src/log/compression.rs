@@ -290,10 +290,14 @@ mod tests {
     #[test]
     fn the_bytes_do_not_depend_on_what_the_thread_packed_before() {
         let streams: Vec<_> = (0..40).map(|at| text(4096 + at * 1040)).collect();
-        let again: Vec<_> = streams
-            .iter()
-            .map(|s| pack(s).unwrap().bytes().to_vec())
-            .collect();
+        let mut noise = vec![0; 8192];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        // What was given up must leave nothing either.
+        let again = streams.iter().map(|stream| {
+            assert!(pack(&noise).is_none());
+            pack(stream).unwrap().bytes().to_vec()
+        });
+        let again: Vec<_> = again.collect();
         for (stream, again) in streams.iter().zip(again) {
             let stream = stream.clone();
             let fresh = std::thread::spawn(move || pack(&stream).unwrap().bytes().to_vec());
