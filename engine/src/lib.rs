@@ -40,7 +40,7 @@ pub use log::reader::LogError;
 pub use log::tail::Torn;
 pub use log::{Durability, LogStatistics, Poison, TransformId};
 pub use lsn::Lsn;
-pub use options::{Options, Progress, ProgressFn, Propagation, Retention};
+pub use options::{Compression, Options, Progress, ProgressFn, Propagation, Retention};
 pub use page::{Location, MAX_PAGE_LEN_BYTES, MIN_PAGE_LEN_BYTES, PageId, PageIndex};
 pub use recovery::RecoveryError;
 pub use replay::{Replayed, replay, replay_from};

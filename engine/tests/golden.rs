@@ -114,3 +114,22 @@ fn every_golden_version_still_opens() {
         assert_eq!(replayed.digest().unwrap().to_string(), DIGEST);
     }
 }
+
+/// A build that knows no compression does not take what it cannot read for damage.
+#[cfg(not(feature = "zstd"))]
+#[test]
+fn a_log_that_may_be_compressed_is_refused_as_newer() {
+    let directory = tempdir().unwrap();
+    for (name, bytes) in files(&golden().with_file_name("v2-zstd")) {
+        std::fs::write(directory.path().join(name), bytes).unwrap();
+    }
+    let error = Bus::open(directory.path(), small()).unwrap_err();
+    assert_eq!(error.kind(), "log.newer");
+    assert!(error.to_string().contains("feature zstd"), "{error}");
+    assert!(matches!(
+        replay(directory.path(), None, small()),
+        Err(mmsb_engine::RecoveryError::Log(
+            mmsb_engine::LogError::Newer { version: 2, .. }
+        ))
+    ));
+}

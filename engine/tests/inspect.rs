@@ -166,7 +166,7 @@ fn entries_name_every_transaction_and_where_its_bytes_are() {
         }
         let bytes = std::fs::read(bench.path().join(&record.file)).unwrap();
         for run in &record.runs {
-            let at = run.file_offset as usize;
+            let at = run.file_offset.unwrap() as usize;
             found |= &bytes[at..at + run.len_bytes as usize] == b"soon gone"
                 && run.page == bench.history.freed;
         }

@@ -65,7 +65,7 @@ fn the_transaction_that_is_blamed_is_the_one_that_changed_the_byte() {
             continue;
         };
         let bytes = std::fs::read(directory.path().join(file)).unwrap();
-        assert_eq!(bytes[*byte_offset as usize], value, "{answer:?}");
+        assert_eq!(bytes[byte_offset.unwrap() as usize], value, "{answer:?}");
         // From this transaction on it is what it is at the end. The page may have had another id then.
         let mut named = answer.ids.iter().rev();
         let id = named.find(|(_, since)| since.unwrap() <= *lsn).unwrap().0;
@@ -157,7 +157,7 @@ fn an_index_of_a_log_that_went_on_or_was_changed_is_refused() {
     let path = directory.path().join(file);
     let whole = std::fs::read(&path).unwrap();
     let mut bytes = whole.clone();
-    bytes[*byte_offset as usize] ^= 1;
+    bytes[byte_offset.unwrap() as usize] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     assert!(matches!(ask(), Err(BlameError::Index { .. })));
     std::fs::write(&path, whole).unwrap();

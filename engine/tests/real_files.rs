@@ -259,11 +259,11 @@ fn a_log_of_a_newer_version_is_refused() {
             |directory| {
                 let path = segment(directory, sequence);
                 let mut bytes = fs::read(&path).unwrap();
-                bytes[8] = 2;
+                bytes[8] = 3;
                 fs::write(path, bytes).unwrap();
             },
             "log.newer",
-            &[&name, "version 2", "use a newer build"],
+            &[&name, "version 3", "use a newer build"],
         );
     }
 }

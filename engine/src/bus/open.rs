@@ -223,11 +223,13 @@ fn create(
         .unwrap_or_else(|| draw_identity(created_unix_ns, &storage.describe()));
     let maker = SegmentMaker {
         storage: Arc::clone(storage),
+        version: options.segment_version(),
         identity,
         segment_bytes: options.segment_bytes,
         prefill: options.prefill,
     };
     let header = SegmentHeader {
+        version: maker.version,
         identity,
         sequence: 1,
         first_lsn: Lsn(1),
@@ -312,6 +314,7 @@ fn resume(
     tidy(&**storage, &rebuilt);
     let maker = SegmentMaker {
         storage: Arc::clone(storage),
+        version: options.segment_version(),
         identity: rebuilt.map.identity,
         segment_bytes: options.segment_bytes,
         prefill: options.prefill,

@@ -2,13 +2,13 @@
 
 use super::error::InspectError;
 use super::files::Inspection;
-use super::records::{Entries, Entry, Record, RecordKind};
+use super::records::{Entries, Entry, Record, RecordKind, RunInfo};
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::page::PageId;
 use crate::recovery::RecoveryError;
 use crate::replay::{Replayed, replay_from};
-use crate::storage::{Storage, StorageFile};
+use crate::storage::Storage;
 
 /// Why two directories cannot be compared.
 #[derive(Debug, thiserror::Error)]
@@ -196,12 +196,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The stream of a transaction, uncompressed.
+    fn stream(&self, record: &Record) -> Result<Vec<u8>, DiffError> {
+        let stream = self.inspection.stream(record);
+        stream.map_err(|source| self.failed(source))
+    }
+
     fn transactions(&'a self, from: Lsn) -> Transactions<'a> {
         Transactions {
-            reader: self,
             entries: self.inspection.entries_from(from),
             from,
-            open: None,
             is_broken: false,
         }
     }
@@ -215,12 +219,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The transactions that recovery would come to, with their bytes.
+/// The transactions that recovery would come to.
 struct Transactions<'a> {
-    reader: &'a Reader<'a>,
     entries: Entries<'a>,
     from: Lsn,
-    open: Option<(String, Box<dyn StorageFile>)>,
     is_broken: bool,
 }
 
@@ -238,29 +240,6 @@ impl Transactions<'_> {
             }
         }
         None
-    }
-
-    /// The bytes of a run.
-    fn bytes(&mut self, record: &Record, offset: u64, len: usize) -> Result<Vec<u8>, DiffError> {
-        let failed = |source| {
-            self.reader.failed(InspectError::Io {
-                file: record.file.clone(),
-                source,
-            })
-        };
-        if self
-            .open
-            .as_ref()
-            .is_none_or(|(name, _)| *name != record.file)
-        {
-            let file = self.reader.storage.open(&record.file, false);
-            self.open = Some((record.file.clone(), file.map_err(failed)?));
-        }
-        let mut bytes = vec![0; len];
-        if let Some((_, file)) = &self.open {
-            file.read_exact_at(&mut bytes, offset).map_err(failed)?;
-        }
-        Ok(bytes)
     }
 }
 
@@ -287,7 +266,7 @@ fn compare(left: &Reader<'_>, right: &Reader<'_>) -> Result<Compared, DiffError>
                 last_left = a.as_ref().map_or(last_left, |record| record.lsn);
                 last_right = b.as_ref().map_or(last_right, |record| record.lsn);
                 if let (Some(a), Some(b), None) = (&a, &b, first_record)
-                    && !is_same(a, b, &mut lefts, &mut rights)?
+                    && !is_same(a, b, left, right)?
                 {
                     first_record = Some(a.lsn.min(b.lsn));
                 }
@@ -312,8 +291,8 @@ fn compare(left: &Reader<'_>, right: &Reader<'_>) -> Result<Compared, DiffError>
 fn is_same(
     a: &Record,
     b: &Record,
-    lefts: &mut Transactions<'_>,
-    rights: &mut Transactions<'_>,
+    left: &Reader<'_>,
+    right: &Reader<'_>,
 ) -> Result<bool, DiffError> {
     let form = |record: &Record| -> Vec<(PageId, u64, u64)> {
         let runs = record.runs.iter();
@@ -323,13 +302,20 @@ fn is_same(
     if a.lsn != b.lsn || a.operations != b.operations || form(a) != form(b) {
         return Ok(false);
     }
-    for (x, y) in a.runs.iter().zip(&b.runs) {
-        let len = usize::try_from(x.len_bytes).unwrap_or_default();
-        if lefts.bytes(a, x.file_offset, len)? != rights.bytes(b, y.file_offset, len)? {
-            return Ok(false);
-        }
+    if a.runs.is_empty() {
+        return Ok(true);
     }
-    Ok(true)
+    let (left, right) = (left.stream(a)?, right.stream(b)?);
+    let is_same = |(x, y): (&RunInfo, &RunInfo)| bytes(&left, x) == bytes(&right, y);
+    Ok(a.runs.iter().zip(&b.runs).all(is_same))
+}
+
+/// The bytes of a run in its stream.
+fn bytes<'s>(stream: &'s [u8], run: &RunInfo) -> Option<&'s [u8]> {
+    let start = usize::try_from(run.stream_offset).ok()?;
+    stream
+        .get(start..)?
+        .get(..usize::try_from(run.len_bytes).ok()?)
 }
 
 /// The states that the two come to.

@@ -8,6 +8,7 @@ use crate::checkpoint::format::{
     FILE_HEAD_BYTES, IMAGE_ALIGN_BYTES, IMAGE_HEAD_BYTES, IMAGE_HEAD_LAYOUT, IMAGES_HEAD_LAYOUT,
     ImageHead, MANIFEST_HEAD_LAYOUT,
 };
+use crate::log::compression::{PACKED_HEAD_LAYOUT, split};
 use crate::log::format::{
     RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RECORD_HEADER_LAYOUT, RUN_HEAD_LAYOUT, RecordHeader,
     RecordKind, Runs, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LAYOUT, Seed, align_up,
@@ -71,7 +72,8 @@ impl Inspection<'_> {
     /// The fields of a file, in order: every byte of the file belongs to exactly one.
     ///
     /// Names are stable; those of a healthy directory are `segment header.…`, `record header.…`, `record.operations`,
-    /// `record.run head.…`, `record.payload`, `record.alignment`, `padding header`, `padding`, `close header`, `terminator`,
+    /// `record.run head.…`, `record.payload`, `record.uncompressed length`, `record.compressed length`,
+    /// `record.compressed stream`, `record.alignment`, `padding header`, `padding`, `close header`, `terminator`,
     /// `unused`, `manifest head.…`, `manifest body`, `images head.…`, `image head.…`, `image bytes`, `image alignment`,
     /// `spare`, `unfinished manifest` and `other`. What is none of these is `unknown` or `unreadable`.
     /// Takes memory in proportion to the records of the file.
@@ -159,15 +161,22 @@ fn record(walk: &mut Walk, piece: &Piece, header: &RecordHeader, fields: &mut Fi
             fields.push(RECORD_HEADER_BYTES as u64, "close header", lsn);
             fields.until(end, "close body", lsn);
         }
-        RecordKind::Transaction => {
+        RecordKind::Transaction | RecordKind::CompressedTransaction => {
             fields.layout(RECORD_HEADER_LAYOUT, lsn);
             fields.push(u64::from(header.ops_bytes), "record.operations", lsn);
             let body = piece.offset + RECORD_HEADER_BYTES as u64;
             let stream = align_up(u64::from(header.ops_bytes), RECORD_ALIGN_BYTES);
             fields.until(body + stream, "record.operations alignment", lsn);
             let bytes = walk.body(piece.offset, header).unwrap_or_default();
-            let runs = usize::try_from(stream).ok().and_then(|at| bytes.get(at..));
-            runs_of(runs.unwrap_or_default(), body + stream, header, fields);
+            let stored = usize::try_from(stream).ok().and_then(|at| bytes.get(at..));
+            let stored = stored.unwrap_or_default();
+            if header.kind == RecordKind::CompressedTransaction {
+                fields.layout(PACKED_HEAD_LAYOUT, lsn);
+                let frame_bytes = split(stored).map_or(0, |(_, frame)| frame.len() as u64);
+                fields.push(frame_bytes, "record.compressed stream", lsn);
+            } else {
+                runs_of(stored, body + stream, header, fields);
+            }
             fields.until(end, "record.alignment", lsn);
         }
     }

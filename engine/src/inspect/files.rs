@@ -89,6 +89,8 @@ pub struct FileInfo {
 pub enum Head {
     /// Of a segment.
     Segment {
+        /// Format version: 2 if it may hold compressed transactions, else 1.
+        version: u32,
         /// LSN of the first transaction in it.
         first_lsn: Lsn,
         /// Everything up to this LSN was durable before the segment was begun.
@@ -420,6 +422,7 @@ fn segment_head(
         ));
     }
     Ok(Head::Segment {
+        version: header.version,
         first_lsn: header.first_lsn,
         durable_lsn: header.durable_lsn,
         created_unix_ns: header.created_unix_ns,

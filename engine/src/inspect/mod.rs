@@ -30,7 +30,7 @@ pub use diff::{DiffError, Difference, PageDifference, Relation, Side, StateDiffe
 pub use error::InspectError;
 pub use fields::Field;
 pub use files::{FileFault, FileInfo, FileKind, Head, Inspection};
-pub use records::{Entries, Entry, GapKind, Operation, Record, RecordKind, RunInfo};
+pub use records::{Compressed, Entries, Entry, GapKind, Operation, Record, RecordKind, RunInfo};
 pub use salvage::{Loss, SalvageError, Salvaged, Start, salvage};
 pub use stats::{CheckpointStats, Histogram, KindStats, OperationStats, PageStats, Stats};
 pub use survey::{FileSurvey, Span, SpanKind, Survey};

@@ -2,15 +2,17 @@
 
 use std::ops::Range;
 
+use super::error::InspectError;
 use super::files::{FileInfo, FileKind, Head, Inspection};
 use super::walk::{Piece, PieceKind, Walk};
 use crate::codec;
+use crate::log::compression::unpack;
 use crate::log::format::{
     RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader, RecordKind as Stored, Runs, Seed,
     align_up,
 };
 use crate::log::record::{Op, TransformId};
-use crate::log::segment::segment_name;
+use crate::log::segment::{parse_segment_name, segment_name};
 use crate::lsn::Lsn;
 use crate::options::Progress;
 use crate::page::{Location, PageId};
@@ -92,8 +94,20 @@ pub struct Record {
     pub operations: Vec<Operation>,
     /// Writes, in their order.
     pub runs: Vec<RunInfo>,
+    /// If the writes of the transaction are compressed: how much that saved.
+    pub compression: Option<Compressed>,
     /// What is wrong with its contents, though the checksums match: a different engine wrote it.
     pub malformed: Option<String>,
+}
+
+/// How long the writes of a transaction are, their heads and alignment included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Compressed {
+    /// As they stand in the segment.
+    pub stored_bytes: u64,
+    /// Uncompressed; zero where only the outline of a record is known, or it is malformed.
+    pub stream_bytes: u64,
 }
 
 /// A structural operation.
@@ -156,8 +170,12 @@ pub struct RunInfo {
     pub offset: u64,
     /// Length.
     pub len_bytes: u64,
-    /// Where the bytes stand in the segment.
-    pub file_offset: u64,
+    /// Where the bytes stand in the segment; `None` if they are compressed.
+    pub file_offset: Option<u64>,
+    /// Where the bytes stand in the stream of the record; see [`Inspection::stream`].
+    pub stream_offset: u64,
+    /// Where in the segment the bytes would stand if the stream were not compressed.
+    pub(super) place: u64,
 }
 
 impl From<Op> for Operation {
@@ -281,6 +299,33 @@ impl<'a> Inspection<'a> {
         }
     }
 
+    /// The stream of a transaction: its writes with their heads, uncompressed. The bytes of a write stand at its
+    /// [`RunInfo::stream_offset`].
+    ///
+    /// # Errors
+    /// When the record cannot be read, is no longer what it was, or cannot be decompressed.
+    pub fn stream(&self, record: &Record) -> Result<Vec<u8>, InspectError> {
+        let wrong = |why: String| {
+            let source = std::io::Error::new(std::io::ErrorKind::InvalidData, why);
+            InspectError::io(&record.file)(source)
+        };
+        let gone = || wrong(format!("no record is at offset {} now", record.offset));
+        let sequence = parse_segment_name(&record.file).ok_or_else(gone)?;
+        let seed = Seed::new(&self.identity.unwrap_or_default(), sequence);
+        let bytes = self.read(&record.file, record.offset, record.len_bytes)?;
+        let header = RecordHeader::decode(&bytes, &seed)
+            .filter(|header| header.lsn == record.lsn && header.len_bytes == record.len_bytes)
+            .ok_or_else(gone)?;
+        let body = bytes.get(RECORD_HEADER_BYTES..).unwrap_or_default();
+        let (_, stored) = parts(body, &header).ok_or_else(gone)?;
+        if header.kind != Stored::CompressedTransaction {
+            return Ok(stored.to_vec());
+        }
+        let mut stream = Vec::new();
+        unpack(stored, &mut stream).map_err(|fault| wrong(fault.to_string()))?;
+        Ok(stream)
+    }
+
     pub(super) fn segment_files(&self) -> impl Iterator<Item = &FileInfo> {
         let is_segment = |file: &&FileInfo| matches!(file.kind, FileKind::Segment(_));
         self.files.iter().filter(is_segment)
@@ -362,7 +407,7 @@ impl Entries<'_> {
 
     fn record(&mut self, piece: &Piece, header: &RecordHeader) -> Option<Entry> {
         let open = self.open.as_mut()?;
-        let is_transaction = header.kind == Stored::Transaction;
+        let is_transaction = header.kind.is_transaction();
         let expected = self.expected.unwrap_or(Lsn::ZERO);
         let wanted = if is_transaction {
             expected
@@ -394,7 +439,7 @@ impl Record {
             offset,
             len_bytes: header.len_bytes,
             kind: match header.kind {
-                Stored::Transaction => RecordKind::Transaction,
+                Stored::Transaction | Stored::CompressedTransaction => RecordKind::Transaction,
                 Stored::Padding => RecordKind::Padding,
                 Stored::Close => RecordKind::Close,
             },
@@ -403,6 +448,7 @@ impl Record {
             in_order: true,
             operations: Vec::new(),
             runs: Vec::new(),
+            compression: (header.kind == Stored::CompressedTransaction).then(Compressed::default),
             malformed: None,
         }
     }
@@ -414,27 +460,39 @@ pub(super) fn contents(
     header: &RecordHeader,
     record: &mut Record,
 ) -> Result<(), String> {
-    let stream_start = align_up(u64::from(header.ops_bytes), RECORD_ALIGN_BYTES);
-    let (ops, stream) = usize::try_from(stream_start)
-        .ok()
-        .and_then(|at| body.split_at_checked(at))
-        .ok_or("its operations do not end in it")?;
-    let ops = ops.get(..header.ops_bytes as usize).unwrap_or_default();
+    let (ops, stored) = parts(body, header).ok_or("its operations do not end in it")?;
     if !ops.is_empty() {
         let ops: Vec<Op> = codec::decode(ops).map_err(|error| error.to_string())?;
         record.operations = ops.into_iter().map(Operation::from).collect();
     }
-    let start = record.offset + RECORD_HEADER_BYTES as u64 + stream_start;
+    let mut unpacked = Vec::new();
+    let mut stream = stored;
+    if let Some(compression) = &mut record.compression {
+        compression.stored_bytes = stored.len() as u64;
+        unpack(stored, &mut unpacked).map_err(|fault| fault.to_string())?;
+        compression.stream_bytes = unpacked.len() as u64;
+        stream = &unpacked;
+    }
+    let start = record.offset + (RECORD_HEADER_BYTES + body.len() - stored.len()) as u64;
     for run in Runs::new(stream, header.run_count) {
         let run = run.map_err(|error| error.to_string())?;
         record.runs.push(RunInfo {
             page: run.page,
             offset: run.offset,
             len_bytes: run.bytes.len() as u64,
-            file_offset: start + run.position,
+            file_offset: record.compression.is_none().then_some(start + run.position),
+            stream_offset: run.position,
+            place: start + run.position,
         });
     }
     Ok(())
+}
+
+/// The operations of a body, and its stream as it is stored.
+fn parts<'b>(body: &'b [u8], header: &RecordHeader) -> Option<(&'b [u8], &'b [u8])> {
+    let stream_start = align_up(u64::from(header.ops_bytes), RECORD_ALIGN_BYTES);
+    let (ops, stream) = body.split_at_checked(usize::try_from(stream_start).ok()?)?;
+    Some((ops.get(..header.ops_bytes as usize)?, stream))
 }
 
 impl Iterator for Entries<'_> {

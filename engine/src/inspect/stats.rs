@@ -20,6 +20,12 @@ pub struct Stats {
     pub transactions: u64,
     /// Bytes of transactions, their heads included.
     pub transaction_bytes: u64,
+    /// Transactions whose writes are compressed.
+    pub compressed: u64,
+    /// Their writes, heads and alignment included, as they are stored.
+    pub compressed_bytes: u64,
+    /// The same, uncompressed.
+    pub uncompressed_bytes: u64,
     /// Bytes of padding records.
     pub padding_bytes: u64,
     /// Writes.
@@ -220,6 +226,11 @@ impl Stats {
         self.transactions += 1;
         self.transaction_bytes += record.len_bytes;
         self.record_lengths.add(record.len_bytes);
+        if let Some(compression) = record.compression {
+            self.compressed += 1;
+            self.compressed_bytes += compression.stored_bytes;
+            self.uncompressed_bytes += compression.stream_bytes;
+        }
         self.lsns = Some(self.lsns.map_or((record.lsn, record.lsn), |(first, last)| {
             (first.min(record.lsn), last.max(record.lsn))
         }));

@@ -98,7 +98,7 @@ impl Walk {
         self.window.get(at, header.len_bytes)?;
         let body = self.body(at, &header)?;
         let is_intact = match header.kind {
-            RecordKind::Transaction => {
+            RecordKind::Transaction | RecordKind::CompressedTransaction => {
                 crc32c(body) == header.body_crc && header.ops_bytes as usize <= body.len()
             }
             // Nothing stands in it, so nothing in it can be wrong.

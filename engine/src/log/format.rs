@@ -9,8 +9,16 @@ use crate::page::PageId;
 
 /// First bytes of every segment file.
 pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"MMSB-LOG";
-/// The version this build writes. Older ones are readable; newer ones are refused.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The version of segments without compressed records, which every build reads.
+pub(crate) const PLAIN_VERSION: u32 = 1;
+/// The version of segments that may hold compressed records.
+pub(crate) const COMPRESSED_VERSION: u32 = 2;
+/// The newest version that this build reads; newer ones are refused.
+pub(crate) const NEWEST_VERSION: u32 = if cfg!(feature = "zstd") {
+    COMPRESSED_VERSION
+} else {
+    PLAIN_VERSION
+};
 /// Records start here, so that they are aligned for direct transfers.
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = 4096;
 /// Encoded part of the segment header that the checksum covers.
@@ -94,6 +102,8 @@ impl Seed {
 /// The decoded header of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    /// What may stand in the segment: [`PLAIN_VERSION`] or [`COMPRESSED_VERSION`].
+    pub version: u32,
     pub identity: Identity,
     /// Counts segments from 1; never used twice in a log, also when a file is recycled.
     pub sequence: u64,
@@ -111,7 +121,7 @@ pub(crate) struct SegmentHeader {
 pub(crate) enum SegmentHeaderError {
     #[error("the file does not start as a log segment does")]
     Foreign,
-    #[error("log format version {0} is newer than this build, which reads up to {FORMAT_VERSION}")]
+    #[error("log format version {0} is newer than this build, which reads up to {NEWEST_VERSION}")]
     Newer(u32),
     #[error("the checksum of the segment header does not match")]
     Checksum,
@@ -121,7 +131,7 @@ impl SegmentHeader {
     pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES as usize] {
         let mut out = [0; SEGMENT_HEADER_BYTES as usize];
         out[0..8].copy_from_slice(&SEGMENT_MAGIC);
-        out[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out[8..12].copy_from_slice(&self.version.to_le_bytes());
         out[12..16].copy_from_slice(&(SEGMENT_HEADER_BYTES as u32).to_le_bytes());
         out[16..32].copy_from_slice(&self.identity);
         out[32..40].copy_from_slice(&self.sequence.to_le_bytes());
@@ -155,7 +165,7 @@ impl SegmentHeader {
         let version = u32::from_le_bytes([fields[8], fields[9], fields[10], fields[11]]);
         // A newer version may keep its checksum elsewhere, so its word is taken first. A version
         // that rotted into a newer one is refused just the same, which is all that is needed.
-        if version > FORMAT_VERSION {
+        if version > NEWEST_VERSION {
             return Err(SegmentHeaderError::Newer(version));
         }
         if !intact || version == 0 {
@@ -165,6 +175,7 @@ impl SegmentHeader {
         let mut identity = [0; 16];
         identity.copy_from_slice(&fields[16..32]);
         Ok(Self {
+            version,
             identity,
             sequence: word(32),
             first_lsn: Lsn(word(40)),
@@ -184,6 +195,16 @@ pub(crate) enum RecordKind {
     Padding = 2,
     /// The bus was closed after its last transaction had been made durable.
     Close = 3,
+    /// One transaction whose stream is compressed. Only in segments of [`COMPRESSED_VERSION`].
+    CompressedTransaction = 4,
+}
+
+impl RecordKind {
+    /// Whether the record is a transaction, and has a place in the order.
+    #[inline]
+    pub(crate) const fn is_transaction(self) -> bool {
+        matches!(self, Self::Transaction | Self::CompressedTransaction)
+    }
 }
 
 /// The decoded fixed part of a record.
@@ -237,6 +258,7 @@ impl RecordHeader {
             1 => RecordKind::Transaction,
             2 => RecordKind::Padding,
             3 => RecordKind::Close,
+            4 => RecordKind::CompressedTransaction,
             _ => return None,
         };
         let lsn = Lsn(u64_at(header, 8)?);
@@ -439,7 +461,14 @@ mod tests {
 
     #[test]
     fn segment_header_round_trips_and_every_flipped_bit_is_seen() {
+        for version in PLAIN_VERSION..=NEWEST_VERSION {
+            round_trip(version);
+        }
+    }
+
+    fn round_trip(version: u32) {
         let header = SegmentHeader {
+            version,
             identity: SEED,
             sequence: 3,
             first_lsn: Lsn(9),
@@ -455,10 +484,10 @@ mod tests {
             assert!(SegmentHeader::decode(&flipped).is_err(), "bit {bit}");
         }
         let mut newer = bytes;
-        newer[8] = 2;
+        newer[8] = NEWEST_VERSION as u8 + 1;
         assert_eq!(
             SegmentHeader::decode(&newer),
-            Err(SegmentHeaderError::Newer(2))
+            Err(SegmentHeaderError::Newer(NEWEST_VERSION + 1))
         );
     }
 

@@ -1,12 +1,13 @@
 //! The log: the only durable truth.
 //!
-//! `format` says what the bytes are, `record` what a transaction's operations are, `segment` which file they are in,
+//! `format` says what the bytes are, `compression` what those of a compressed transaction are, `record` what a transaction's operations are, `segment` which file they are in,
 //! `writer` appends and makes durable, `reader` finds and checks records, `tail` tells the torn end of
 //! a crash from damage, `renew` writes again what nothing proves to be on the disk, `mark` notes aside
 //! where a closed log ended.
 //!
 //! Invariant: nothing here knows what a page is beyond its id; the log moves bytes and order.
 
+pub(crate) mod compression;
 pub(crate) mod format;
 pub(crate) mod mark;
 pub(crate) mod reader;

@@ -3,9 +3,11 @@
 use std::io;
 use std::ops::Range;
 
+use super::compression::{UnpackFault, unpack};
 use super::format::{
-    FORMAT_VERSION, Identity, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader, RecordKind,
-    SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, Seed, SegmentHeader, SegmentHeaderError, align_up,
+    COMPRESSED_VERSION, Identity, NEWEST_VERSION, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES,
+    RecordHeader, RecordKind, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, Seed, SegmentHeader,
+    SegmentHeaderError, align_up,
 };
 use super::record::Record;
 use super::segment::{parse_segment_name, segment_name};
@@ -18,6 +20,11 @@ use crate::storage::{Storage, StorageFile};
 const WINDOW_BYTES: u64 = 256 << 10;
 /// How much of that is checked before it is applied, where one thread does both: it stays in the first-level cache.
 const PORTION_BYTES: usize = 16 << 10;
+
+/// How much is decompressed for one batch where others apply it: what is compressed well would else fill the memory.
+const MAX_UNPACKED_BYTES: usize = 1 << 20;
+/// Longer buffers for what was decompressed are given back to the system.
+const KEPT_UNPACKED_BYTES: usize = 4 << 20;
 
 /// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +58,8 @@ pub enum LogError {
     },
     /// The log was written by a newer version.
     #[error(
-        "{file} has log format version {version}, this build reads up to {FORMAT_VERSION}; use a newer build"
+        "{file} has log format version {version}, this build reads up to {NEWEST_VERSION}; use a newer build{}",
+        feature(*version)
     )]
     Newer {
         /// Name of the file.
@@ -82,6 +90,15 @@ pub enum LogError {
         /// What says so.
         evidence: String,
     },
+}
+
+/// What else reads a version, if this build could.
+const fn feature(version: u32) -> &'static str {
+    if version == COMPRESSED_VERSION {
+        ", or one with the feature zstd"
+    } else {
+        ""
+    }
 }
 
 /// A segment file with a good header.
@@ -322,6 +339,30 @@ struct Place {
     end: usize,
     ops_bytes: u32,
     run_count: u32,
+    stream: Stream,
+}
+
+/// Where the stream of a record is.
+#[derive(Clone, Copy, Debug)]
+enum Stream {
+    /// In the record.
+    Plain,
+    /// In the record, compressed.
+    Packed,
+    /// Among what was decompressed.
+    Unpacked { start: usize, end: usize },
+    /// Nowhere.
+    Faulty(UnpackFault),
+}
+
+impl Place {
+    /// The operations and the stored stream of the record in its buffer.
+    fn split<'b>(&self, buffer: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
+        let body = buffer.get(self.start + RECORD_HEADER_BYTES..self.end)?;
+        let stream_start = align_up(u64::from(self.ops_bytes), RECORD_ALIGN_BYTES);
+        let (ops, stream) = body.split_at_checked(usize::try_from(stream_start).ok()?)?;
+        Some((ops.get(..self.ops_bytes as usize)?, stream))
+    }
 }
 
 /// Checked records, with the buffer that they stand in.
@@ -329,6 +370,8 @@ struct Place {
 pub(crate) struct Batch {
     buffer: Vec<u8>,
     places: Vec<Place>,
+    /// The streams of compressed records.
+    unpacked: Vec<u8>,
     unchecked: Option<Unchecked>,
 }
 
@@ -354,18 +397,40 @@ impl Batch {
             .unwrap_or_default()
             .iter()
             .filter_map(|place| {
-                let body = self
-                    .buffer
-                    .get(place.start + RECORD_HEADER_BYTES..place.end)?;
-                let stream_start = align_up(u64::from(place.ops_bytes), RECORD_ALIGN_BYTES);
-                let (ops, stream) = body.split_at_checked(usize::try_from(stream_start).ok()?)?;
+                let (ops, stored) = place.split(&self.buffer)?;
+                let (stream, fault) = match place.stream {
+                    Stream::Plain => (stored, None),
+                    Stream::Unpacked { start, end } => (self.unpacked.get(start..end)?, None),
+                    Stream::Faulty(fault) => (&[][..], Some(fault)),
+                    // Nobody wants it.
+                    Stream::Packed => (&[][..], None),
+                };
                 Some(Record {
                     lsn: place.lsn,
-                    ops: ops.get(..place.ops_bytes as usize)?,
+                    ops,
                     run_count: place.run_count,
                     stream,
+                    fault,
                 })
             })
+    }
+
+    /// Decompresses the stream of a record, if it is compressed.
+    fn unpack(&mut self, place: &mut Place) {
+        let Stream::Packed = place.stream else {
+            return;
+        };
+        let start = self.unpacked.len();
+        let stored = place
+            .split(&self.buffer)
+            .map_or(&[][..], |(_, stored)| stored);
+        place.stream = match unpack(stored, &mut self.unpacked) {
+            Ok(()) => Stream::Unpacked {
+                start,
+                end: self.unpacked.len(),
+            },
+            Err(fault) => Stream::Faulty(fault),
+        };
     }
 }
 
@@ -379,10 +444,14 @@ pub(crate) struct Scanner<'a> {
     open: Option<(Box<dyn StorageFile>, Seed)>,
     position: u64,
     expected: Lsn,
+    /// Records before this one are passed over: their streams stay compressed.
+    from: Lsn,
     /// Batches whose buffers can be used again.
     spares: Vec<Batch>,
     /// How much is checked for one batch.
     portion_bytes: usize,
+    /// How much is decompressed for one batch before it is delivered.
+    unpacked_bytes: usize,
     /// Bytes of all segments, and of those before the present one.
     total_bytes: u64,
     done_bytes: u64,
@@ -420,8 +489,10 @@ impl<'a> Scanner<'a> {
                 .segments
                 .get(segment)
                 .map_or(Lsn(1), |segment| segment.header.first_lsn),
+            from,
             spares: Vec::new(),
             portion_bytes: usize::MAX,
+            unpacked_bytes: MAX_UNPACKED_BYTES,
             total_bytes: segment_bytes(&map.segments),
             done_bytes: segment_bytes(map.segments.get(..segment).unwrap_or_default()),
         }
@@ -430,6 +501,7 @@ impl<'a> Scanner<'a> {
     /// Delivers short batches, for a caller who applies each and gives it back before the next.
     pub(crate) fn in_portions(mut self) -> Self {
         self.portion_bytes = PORTION_BYTES;
+        self.unpacked_bytes = PORTION_BYTES;
         self
     }
 
@@ -509,6 +581,8 @@ impl<'a> Scanner<'a> {
     ) -> Result<Batch, LogError> {
         let mut batch = self.spares.pop().unwrap_or_default();
         batch.places.clear();
+        batch.unpacked.clear();
+        batch.unpacked.shrink_to(KEPT_UNPACKED_BYTES);
         if let Some(unchecked) = batch.unchecked.take()
             && (unchecked.segment, unchecked.position) == (self.segment, self.position)
         {
@@ -547,11 +621,16 @@ impl<'a> Scanner<'a> {
         let mut at = start;
         let wanted = loop {
             match parse(&batch.buffer, at, seed, self.expected) {
-                Parsed::Record { place, next } => {
+                Parsed::Record { mut place, next } => {
+                    if place.lsn >= self.from {
+                        batch.unpack(&mut place);
+                    }
                     batch.places.push(place);
                     self.expected = self.expected.next();
                     at = next;
-                    if at - start >= self.portion_bytes {
+                    if at - start >= self.portion_bytes
+                        || batch.unpacked.len() >= self.unpacked_bytes
+                    {
                         batch.unchecked = Some(Unchecked {
                             segment: self.segment,
                             position: self.position + (at - start) as u64,
@@ -604,7 +683,7 @@ fn parse(buffer: &[u8], at: usize, seed: &Seed, expected: Lsn) -> Parsed {
         return Parsed::Nothing;
     };
     let lsn = match header.kind {
-        RecordKind::Transaction => expected,
+        RecordKind::Transaction | RecordKind::CompressedTransaction => expected,
         RecordKind::Padding | RecordKind::Close => expected.previous(),
     };
     if header.lsn != lsn {
@@ -618,7 +697,7 @@ fn parse(buffer: &[u8], at: usize, seed: &Seed, expected: Lsn) -> Parsed {
             };
         }
     };
-    if header.kind != RecordKind::Transaction {
+    if !header.kind.is_transaction() {
         return Parsed::Other { next: at + len };
     }
     match rest.get(RECORD_HEADER_BYTES..len) {
@@ -632,6 +711,10 @@ fn parse(buffer: &[u8], at: usize, seed: &Seed, expected: Lsn) -> Parsed {
                     end: at + len,
                     ops_bytes: header.ops_bytes,
                     run_count: header.run_count,
+                    stream: match header.kind {
+                        RecordKind::CompressedTransaction => Stream::Packed,
+                        _ => Stream::Plain,
+                    },
                 },
                 next: at + len,
             }

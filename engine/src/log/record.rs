@@ -1,5 +1,6 @@
 //! The structural operations of a transaction, as the log stores them.
 
+use super::compression::UnpackFault;
 use crate::lsn::Lsn;
 use crate::page::Location;
 
@@ -56,4 +57,6 @@ pub(crate) struct Record<'a> {
     pub run_count: u32,
     /// The stream of runs.
     pub stream: &'a [u8],
+    /// Why its compressed stream cannot be had, if so; then there are no runs.
+    pub fault: Option<UnpackFault>,
 }

@@ -111,7 +111,7 @@ fn end_of(
     let mut found = 0;
     if segment.header.first_lsn <= lsn {
         walk(storage, segment, end, |header, record_end| {
-            if header.kind == RecordKind::Transaction && header.lsn <= lsn {
+            if header.kind.is_transaction() && header.lsn <= lsn {
                 found = record_end;
             }
         })?;

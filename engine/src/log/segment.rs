@@ -86,6 +86,8 @@ pub(crate) fn fill_with_zeros(file: &dyn StorageFile, from: u64, len_bytes: u64)
 #[derive(Clone)]
 pub(crate) struct SegmentMaker {
     pub storage: Arc<dyn Storage>,
+    /// The format version of new segments.
+    pub version: u32,
     pub identity: Identity,
     pub segment_bytes: u64,
     pub prefill: bool,

@@ -9,7 +9,7 @@
 //! before the crash and that nothing intact ever followed.
 
 use super::format::{
-    RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader, RecordKind, SEGMENT_HEADER_BYTES, Seed,
+    RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, Seed,
 };
 use super::reader::{LogError, LogMap, Obstacle};
 use crate::checksum::crc32c;
@@ -232,7 +232,7 @@ fn search(
                 claims.add(header.durable_lsn, || {
                     format!("the record at offset {place} of {name}")
                 });
-                claims.intact += u64::from(header.kind == RecordKind::Transaction);
+                claims.intact += u64::from(header.kind.is_transaction());
             }
             at += RECORD_ALIGN_BYTES as usize;
         }
@@ -252,7 +252,7 @@ fn is_intact(
     if end > len_bytes {
         return Ok(false);
     }
-    if header.kind != RecordKind::Transaction {
+    if !header.kind.is_transaction() {
         return Ok(true);
     }
     // The header's own checksum matched, so the length is what was once written: bounded by the segment.

@@ -10,14 +10,14 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::format::{
-    LARGE_ALIGN_BYTES, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader, RecordKind,
-    SEGMENT_HEADER_BYTES, SegmentHeader, align_up,
+    COMPRESSED_VERSION, LARGE_ALIGN_BYTES, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader,
+    RecordKind, SEGMENT_HEADER_BYTES, SegmentHeader, align_up,
 };
 use super::segment::{Segment, SegmentMaker, Spare, segment_name};
 use crate::advice::advice;
@@ -95,7 +95,10 @@ pub(crate) struct RecordParts<'a> {
     pub ops: &'a [u8],
     /// Length of the operations without the padding.
     pub ops_bytes: u32,
+    /// The runs, or what [`super::compression::pack`] made of them.
     pub stream: &'a [u8],
+    /// Whether the stream is compressed: only if [`LogWriter::takes_compressed`] said so.
+    pub is_compressed: bool,
     pub run_count: u32,
     /// Checksum of `ops` followed by `stream`.
     pub body_crc: u32,
@@ -106,6 +109,14 @@ pub(crate) struct RecordParts<'a> {
 impl RecordParts<'_> {
     fn len_bytes(&self) -> usize {
         RECORD_HEADER_BYTES + self.ops.len() + self.stream.len()
+    }
+
+    const fn kind(&self) -> RecordKind {
+        if self.is_compressed {
+            RecordKind::CompressedTransaction
+        } else {
+            RecordKind::Transaction
+        }
     }
 }
 
@@ -141,6 +152,8 @@ pub(crate) struct LogWriter {
     clock: Arc<dyn Clock>,
     append: Mutex<Append>,
     io: Mutex<Io>,
+    /// Whether the segments from the present one on may hold compressed records. Once true it stays so.
+    takes_compressed: AtomicBool,
     durable_lsn: AtomicU64,
     written_lsn: AtomicU64,
     poison: OnceLock<Poison>,
@@ -159,7 +172,10 @@ pub(crate) struct Resume {
 
 impl LogWriter {
     pub(crate) fn new(maker: SegmentMaker, clock: Arc<dyn Clock>, resume: Resume) -> Self {
+        let takes_compressed =
+            maker.version.min(resume.segment.header.version) >= COMPRESSED_VERSION;
         Self {
+            takes_compressed: AtomicBool::new(takes_compressed),
             maker,
             clock,
             append: Mutex::new(Append {
@@ -211,12 +227,7 @@ impl LogWriter {
             append.push(&header);
             append.fill(padding as usize - RECORD_HEADER_BYTES);
         }
-        let header = self.header(
-            RecordKind::Transaction,
-            record_bytes as u64,
-            lsn,
-            Some(parts),
-        );
+        let header = self.header(parts.kind(), record_bytes as u64, lsn, Some(parts));
         let header = header.encode(&append.segment.seed);
         append.last_lsn = lsn;
         append.statistics.appended_bytes += padding + record_bytes as u64;
@@ -234,6 +245,13 @@ impl LogWriter {
             let _ = self.drain(&mut self.io.lock());
         }
         Ok(lsn)
+    }
+
+    /// Whether compressed records may be appended, now and from now on.
+    ///
+    /// A segment that was begun without compression takes none: whoever reads version 1 must understand all of it.
+    pub(crate) fn takes_compressed(&self) -> bool {
+        self.takes_compressed.load(Ordering::Acquire)
     }
 
     /// Hands everything up to `lsn` to the operating system.
@@ -428,6 +446,7 @@ impl LogWriter {
     fn rotate(&self, append: &mut Append, record_bytes: u64) -> Result<(), Poison> {
         append.seal();
         let header = SegmentHeader {
+            version: self.maker.version,
             identity: self.maker.identity,
             sequence: append.segment.header.sequence + 1,
             first_lsn: append.last_lsn.next(),
@@ -458,6 +477,9 @@ impl LogWriter {
         self.sync_names()?;
         append.position = 0;
         append.push(&header.encode());
+        if header.version >= COMPRESSED_VERSION {
+            self.takes_compressed.store(true, Ordering::Release);
+        }
         Ok(())
     }
 

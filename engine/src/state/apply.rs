@@ -7,6 +7,7 @@
 
 use super::State;
 use super::table::Slot;
+use crate::log::compression::UnpackFault;
 use crate::log::format::{MalformedRun, Run, Runs};
 use crate::log::record::Record;
 use crate::lsn::Lsn;
@@ -22,6 +23,8 @@ const TOGETHER: usize = 16;
 pub(crate) enum ApplyFault {
     #[error(transparent)]
     Malformed(#[from] MalformedRun),
+    #[error(transparent)]
+    Packed(#[from] UnpackFault),
     #[error("it writes to page {page}, which does not exist at this point")]
     NoPage { page: PageId },
     #[error("it writes {offset}..{end} of page {page}, which has {page_len_bytes} bytes")]
@@ -63,6 +66,12 @@ impl State {
     ) -> Result<(), (Lsn, ApplyFault)> {
         let mut groups = Groups::default();
         for record in records {
+            if let Some(fault) = record.fault {
+                // What is wrong with an earlier run is told first.
+                // SAFETY: the caller's contract is the same.
+                unsafe { self.apply_all(&mut groups) }?;
+                return Err((record.lsn, fault.into()));
+            }
             for run in Runs::new(record.stream, record.run_count) {
                 let run = match run {
                     Ok(run) => run,
@@ -205,6 +214,7 @@ mod tests {
                 ops: &[],
                 run_count: (stream.len() / 32).max(1) as u32,
                 stream,
+                fault: None,
             })
         };
         for shard in 0..shards {

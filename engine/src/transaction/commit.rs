@@ -8,6 +8,7 @@ use crate::checksum::crc32c;
 use crate::codec;
 use crate::event::Event;
 use crate::log::Durability;
+use crate::log::compression::{Packed, pack};
 use crate::log::format::{
     LARGE_RUN_BYTES, MAX_OPS_BYTES, RECORD_ALIGN_BYTES, RUN_HEAD_BYTES, Runs, align_up,
     encode_run_head, rename_pages, run_position,
@@ -114,7 +115,9 @@ impl Transaction<'_> {
     fn commit_writes(&mut self) -> Result<Commit, TransactionError> {
         let bus = self.bus;
         let state = bus.state();
-        let body_crc = crc32c(&self.stream);
+        let packed = self.pack();
+        let ops = EncodedOps::default();
+        let parts = self.parts(&ops, packed.as_ref());
         let mut patience = Patience::new(&state.stripes);
         loop {
             let structure = state.structure.read();
@@ -126,14 +129,6 @@ impl Transaction<'_> {
                     patience.wait_for(busy);
                     continue;
                 }
-            };
-            let parts = RecordParts {
-                ops: &[],
-                ops_bytes: 0,
-                stream: &self.stream,
-                run_count: self.run_count,
-                body_crc,
-                has_large_run: self.has_large_run,
             };
             let event = self.event(&Resolved::default());
             let lsn = bus.log().append(&parts, |lsn| bus.publish(event, lsn))?;
@@ -183,9 +178,9 @@ impl Transaction<'_> {
             .and_then(|resolved| {
                 let ops = encode_ops(&resolved.ops)?;
                 let event = self.event(&resolved);
-                let lsn = bus
-                    .log()
-                    .append(&self.parts(&ops), |lsn| bus.publish(event, lsn))?;
+                let packed = self.pack();
+                let parts = self.parts(&ops, packed.as_ref());
+                let lsn = bus.log().append(&parts, |lsn| bus.publish(event, lsn))?;
                 Ok((resolved, lsn))
             });
         let (resolved, lsn) = match result {
@@ -226,23 +221,33 @@ impl Transaction<'_> {
         Runs::new(&self.stream, self.run_count)
     }
 
-    fn parts<'a>(&'a self, ops: &'a EncodedOps) -> RecordParts<'a> {
-        let body_crc = if self.stream.is_empty() {
+    /// The stream compressed, if the bus was opened so and it is worth it.
+    fn pack(&self) -> Option<Packed> {
+        let log = self.bus.log();
+        (log.takes_compressed()).then(|| pack(&self.stream))?
+    }
+
+    fn parts<'a>(&'a self, ops: &'a EncodedOps, packed: Option<&'a Packed>) -> RecordParts<'a> {
+        let stream = packed.map_or(self.stream.as_slice(), Packed::bytes);
+        let body_crc = if stream.is_empty() {
             crc32c(&ops.bytes)
+        } else if ops.bytes.is_empty() {
+            crc32c(stream)
         } else {
             // Rare enough, and short, that one buffer for the checksum is simpler than combining two.
-            let mut body = Vec::with_capacity(ops.bytes.len() + self.stream.len());
+            let mut body = Vec::with_capacity(ops.bytes.len() + stream.len());
             body.extend_from_slice(&ops.bytes);
-            body.extend_from_slice(&self.stream);
+            body.extend_from_slice(stream);
             crc32c(&body)
         };
         RecordParts {
             ops: &ops.bytes,
             ops_bytes: ops.len_bytes,
-            stream: &self.stream,
+            stream,
+            is_compressed: packed.is_some(),
             run_count: self.run_count,
             body_crc,
-            has_large_run: self.has_large_run,
+            has_large_run: self.has_large_run && packed.is_none(),
         }
     }
 
@@ -545,6 +550,7 @@ fn apply_one(
     Ok(())
 }
 
+#[derive(Default)]
 struct EncodedOps {
     /// Padded to [`RECORD_ALIGN_BYTES`].
     bytes: Vec<u8>,

@@ -9,11 +9,11 @@ use proptest::prelude::*;
 
 use super::ErrorKind;
 use super::ast::{
-    Allocate, Annotate, AxisValue, Capability, Connect, Custom, Delta, Derive, Diff, Drain,
-    Durability, Elementwise, Fails, FileArg, Lane, Masked, Matrix, NewPage, Options, OverwriteFile,
-    PageArg, PageSpec, Propagation, Repeat, Replay, ReplayTo, Retain, Scatter, Scenario, Semiring,
-    Slice, Snapshot, Step, StorageKind, Subscribe, Trace, Transaction, Transfer, TruncateFile,
-    Write, WriteFile,
+    Allocate, Annotate, AxisValue, Capability, Compress, Connect, Custom, Delta, Derive, Diff,
+    Drain, Durability, Elementwise, Fails, FileArg, Lane, Masked, Matrix, NewPage, Options,
+    OverwriteFile, PageArg, PageSpec, Propagation, Repeat, Replay, ReplayTo, Retain, Scatter,
+    Scenario, Semiring, Slice, Snapshot, Step, StorageKind, Subscribe, Trace, Transaction,
+    Transfer, TruncateFile, Write, WriteFile,
 };
 use super::crash::{Crash, Tear, Window};
 use super::data::{Data, Fill, Random, Region, Run};
@@ -211,6 +211,7 @@ fn options() -> BoxedStrategy<Options> {
         option::of(durability()),
         option::of(one_of(&[Propagation::Eager, Propagation::Deferred])),
         option::of(one_of(&[Retain::All, Retain::Checkpoints])),
+        option::of(one_of(&[Compress::None, Compress::Zstd])),
         (
             option::of(num()),
             option::of(num()),
@@ -219,20 +220,23 @@ fn options() -> BoxedStrategy<Options> {
             option::of(num()),
         ),
     )
-        .prop_map(|(storage, durability, propagation, retain, numbers)| {
-            let (threads, appliers, segment, arena, history) = numbers;
-            Options {
-                storage,
-                durability,
-                propagation,
-                retain,
-                threads,
-                appliers,
-                segment,
-                arena,
-                history,
-            }
-        })
+        .prop_map(
+            |(storage, durability, propagation, retain, compress, numbers)| {
+                let (threads, appliers, segment, arena, history) = numbers;
+                Options {
+                    storage,
+                    durability,
+                    propagation,
+                    retain,
+                    compress,
+                    threads,
+                    appliers,
+                    segment,
+                    arena,
+                    history,
+                }
+            },
+        )
         .boxed()
 }
 

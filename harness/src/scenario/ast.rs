@@ -16,7 +16,7 @@ use super::num::Num;
 use super::value::{FileRef, Hex, Located, Map, Name, Names};
 
 pub use super::settings::{
-    AxisValue, Capability, Durability, Matrix, Options, Propagation, Retain, StorageKind,
+    AxisValue, Capability, Compress, Durability, Matrix, Options, Propagation, Retain, StorageKind,
 };
 
 /// The only version of the language so far.

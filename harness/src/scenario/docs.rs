@@ -54,6 +54,7 @@ pub fn reference() -> String {
         ("durability", "Durability"),
         ("propagation", "Propagation"),
         ("retain", "Retain"),
+        ("compress", "Compress"),
         ("semiring", "Semiring"),
         ("lane", "Lane"),
         ("kind, of `fault`", "FaultKind"),

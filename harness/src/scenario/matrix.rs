@@ -242,6 +242,7 @@ fn set_option(options: &mut Options, axis: &str, value: &AxisValue) -> Result<()
         "durability" => options.durability = Some(word(value)?),
         "propagation" => options.propagation = Some(word(value)?),
         "retain" => options.retain = Some(word(value)?),
+        "compress" => options.compress = Some(word(value)?),
         "threads" => options.threads = Some(number(value)?),
         "appliers" => options.appliers = Some(number(value)?),
         "segment" => options.segment = Some(number(value)?),
@@ -301,4 +302,5 @@ known_words! {
     Durability: "memory" "buffered" "sync";
     Propagation: "eager" "deferred";
     Retain: "all" "checkpoints";
+    Compress: "none" "zstd";
 }

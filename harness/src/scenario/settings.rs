@@ -28,8 +28,8 @@ pub enum Capability {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Matrix {
-    /// The values of each axis. `storage`, `durability`, `propagation`, `retain`, `threads`, `appliers`, `segment`,
-    /// `arena` and `history` set the option of that name; any other axis is a variable with number values.
+    /// The values of each axis. `storage`, `durability`, `propagation`, `retain`, `compress`, `threads`, `appliers`,
+    /// `segment`, `arena` and `history` set the option of that name; any other axis is a variable with number values.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub axes: Map<Vec<AxisValue>>,
     /// Combinations to leave out: each entry drops every cell that has all of its values.
@@ -70,6 +70,9 @@ pub struct Options {
     /// replayed; for `retain: checkpoints`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Num>,
+    /// Whether long transactions are compressed in the log, from the next segment on; `none` if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<Compress>,
     /// Threads that a propagation wave may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<Num>,
@@ -132,4 +135,14 @@ pub enum Retain {
     All,
     /// Those that the kept checkpoints still need.
     Checkpoints,
+}
+
+/// Whether long transactions are compressed in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compress {
+    /// None is.
+    None,
+    /// Those of 4 KiB and more, with zstd, where that saves an eighth.
+    Zstd,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use mmsb_engine::{Bus, Clock, FileStorage, OpenError, Retention, Storage};
+use mmsb_engine::{Bus, Clock, Compression, FileStorage, OpenError, Retention, Storage};
 
 use super::SimulatedStorage;
 use super::failure::{Fault, Outcome};
@@ -12,7 +12,7 @@ use super::resume::Milestone;
 use super::run::World;
 use super::{compare, transforms};
 use crate::scenario::ErrorKind;
-use crate::scenario::ast::{self, Durability, Propagation, Retain, StorageKind};
+use crate::scenario::ast::{self, Compress, Durability, Propagation, Retain, StorageKind};
 use crate::scenario::num::Scope;
 
 /// Short, so that making a segment costs little beside a scenario's few commits.
@@ -29,6 +29,7 @@ pub(crate) struct Settings {
     pub(crate) propagation: Propagation,
     retain: Retain,
     history_bytes: u64,
+    compress: Compress,
     threads: usize,
     pub(crate) appliers: usize,
     segment_bytes: u64,
@@ -43,6 +44,7 @@ impl Default for Settings {
             propagation: Propagation::Eager,
             retain: Retain::All,
             history_bytes: 0,
+            compress: Compress::None,
             threads: 1,
             appliers: 1,
             segment_bytes: SEGMENT_BYTES,
@@ -66,6 +68,7 @@ impl Settings {
             propagation: options.propagation.unwrap_or(self.propagation),
             retain: options.retain.unwrap_or(self.retain),
             history_bytes: number(&options.history, self.history_bytes)?,
+            compress: options.compress.unwrap_or(self.compress),
             threads: threads("threads", number(&options.threads, self.threads as u64)?)?,
             appliers: threads("appliers", number(&options.appliers, self.appliers as u64)?)?,
             segment_bytes: number(&options.segment, self.segment_bytes)?,
@@ -84,6 +87,10 @@ impl Settings {
                     Retention::Bytes(self.history_bytes)
                 }
                 Retain::Checkpoints => Retention::Checkpoints,
+            },
+            compression: match self.compress {
+                Compress::None => None,
+                Compress::Zstd => Some(Compression::Zstd),
             },
             propagation: match self.propagation {
                 Propagation::Eager => mmsb_engine::Propagation::Eager,

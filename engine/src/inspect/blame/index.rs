@@ -183,6 +183,7 @@ impl Inspection<'_> {
                 durable_lsn,
                 created_unix_ns,
                 segment_bytes,
+                ..
             }) = &file.head
             {
                 for word in [first_lsn.0, durable_lsn.0, *created_unix_ns, *segment_bytes] {
@@ -254,7 +255,7 @@ impl Inspection<'_> {
             let at = run.offset..run.offset + run.len_bytes;
             let byte = extent.byte_offset + (offset - extent.start);
             at.contains(&offset)
-                && run.file_offset + (offset - run.offset) == byte
+                && run.place + (offset - run.offset) == byte
                 && life.ids.iter().any(|(id, _)| *id == run.page)
         });
         let is_it = crc32c(body) == header.body_crc && header.lsn == extent.lsn;

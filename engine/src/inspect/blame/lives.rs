@@ -111,7 +111,7 @@ impl Lives {
                 lsn: place.lsn,
                 sequence: place.sequence,
                 record_offset: place.record_offset,
-                byte_offset: run.file_offset,
+                byte_offset: run.place,
                 by_disconnect: kept.is_some(),
             };
             if let Some((_, offset)) = self.byte {

@@ -17,6 +17,7 @@ use super::files::{FileKind, Head, Inspection};
 use super::records::{Entry, RecordKind};
 use crate::checkpoint::format::{Connection, Manifest};
 use crate::checkpoint::load;
+use crate::log::format::{RECORD_HEADER_BYTES, RecordHeader, RecordKind as StoredKind, Seed};
 use crate::log::segment::segment_name;
 use crate::lsn::Lsn;
 use crate::page::PageId;
@@ -101,8 +102,8 @@ pub enum Origin {
         file: String,
         /// Offset of the record in the segment.
         record_offset: u64,
-        /// Offset of the byte in the segment.
-        byte_offset: u64,
+        /// Offset of the byte in the segment; `None` if the transaction is compressed there.
+        byte_offset: Option<u64>,
         /// Whether it was by a disconnect, which makes the bytes that were derived until then the page's own.
         by_disconnect: bool,
     },
@@ -215,6 +216,15 @@ impl Inspection<'_> {
         Some(life)
     }
 
+    /// Whether the record at `offset` of a segment is a compressed transaction.
+    fn is_compressed(&self, sequence: u64, offset: u64) -> bool {
+        let file = segment_name(sequence);
+        let seed = Seed::new(&self.identity.unwrap_or_default(), sequence);
+        let head = self.read(&file, offset, RECORD_HEADER_BYTES as u64).ok();
+        let header = head.and_then(|head| RecordHeader::decode(&head, &seed));
+        header.is_some_and(|header| header.kind == StoredKind::CompressedTransaction)
+    }
+
     fn answer(
         &self,
         page: PageId,
@@ -238,7 +248,8 @@ impl Inspection<'_> {
                 lsn: extent.lsn,
                 file: segment_name(extent.sequence),
                 record_offset: extent.record_offset,
-                byte_offset: extent.byte_offset + (offset - extent.start),
+                byte_offset: (!self.is_compressed(extent.sequence, extent.record_offset))
+                    .then_some(extent.byte_offset + (offset - extent.start)),
                 by_disconnect: extent.by_disconnect,
             },
             (None, None, Some(allocated)) => Origin::NeverWritten {

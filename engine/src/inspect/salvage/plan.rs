@@ -8,7 +8,10 @@ use crate::checkpoint::load;
 use crate::inspect::files::{FileKind, Head, Inspection};
 use crate::inspect::records::{Entry, Record, RecordKind};
 use crate::inspect::verdict::check_images;
-use crate::log::format::{Identity, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::log::format::{
+    COMPRESSED_VERSION, Identity, PLAIN_VERSION, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,
+    SegmentHeader,
+};
 use crate::lsn::Lsn;
 
 /// What of one segment belongs to a chain.
@@ -21,6 +24,8 @@ pub(super) struct Part {
     pub end: u64,
     pub first_lsn: Lsn,
     pub last_lsn: Lsn,
+    /// Whether any of its transactions is compressed.
+    pub has_compressed: bool,
     /// Bytes between two consecutive transactions that are no record: the offset, the length, and the transaction before.
     pub holes: Vec<(u64, u64, Lsn)>,
 }
@@ -282,6 +287,7 @@ impl Builder {
             end,
             first_lsn: record.lsn,
             last_lsn: record.lsn,
+            has_compressed: record.compression.is_some(),
             holes: Vec::new(),
         };
         match self.chains.last_mut() {
@@ -295,6 +301,7 @@ impl Builder {
                         }
                         last.end = end;
                         last.last_lsn = record.lsn;
+                        last.has_compressed |= part.has_compressed;
                     }
                     Some(last) if last.sequence.checked_add(1) == Some(sequence) => {
                         chain.parts.push(part);
@@ -333,6 +340,7 @@ impl Part {
         match info.and_then(|info| Some((info.head.as_ref()?, info.len_bytes))) {
             Some((
                 Head::Segment {
+                    version,
                     durable_lsn,
                     created_unix_ns,
                     segment_bytes,
@@ -340,6 +348,7 @@ impl Part {
                 },
                 _,
             )) => SegmentHeader {
+                version: *version,
                 identity,
                 sequence: self.sequence,
                 first_lsn: self.first_lsn,
@@ -348,6 +357,11 @@ impl Part {
                 segment_bytes: *segment_bytes,
             },
             _ => SegmentHeader {
+                version: if self.has_compressed {
+                    COMPRESSED_VERSION
+                } else {
+                    PLAIN_VERSION
+                },
                 identity,
                 sequence: self.sequence,
                 first_lsn: self.first_lsn,

@@ -8,7 +8,8 @@ use super::report::SalvageError;
 use crate::checkpoint::format::{images_name, manifest_name};
 use crate::inspect::files::Inspection;
 use crate::log::format::{
-    RECORD_HEADER_BYTES, RecordHeader, RecordKind, SEGMENT_HEADER_BYTES, Seed, SegmentHeader,
+    PLAIN_VERSION, RECORD_HEADER_BYTES, RecordHeader, RecordKind, SEGMENT_HEADER_BYTES, Seed,
+    SegmentHeader,
 };
 use crate::log::segment::segment_name;
 use crate::lsn::Lsn;
@@ -121,6 +122,7 @@ fn segment(
 /// A log that holds nothing, and goes on after the state.
 fn empty_segment(plan: &Plan, target: &dyn Storage) -> Result<String, SalvageError> {
     let header = SegmentHeader {
+        version: PLAIN_VERSION,
         identity: plan.identity,
         sequence: plan.free_sequence,
         first_lsn: plan.first_lsn(),

@@ -115,8 +115,12 @@ fn print(answer: &Blame, out: &mut Output) {
             } else {
                 "was written by"
             };
+            let byte = byte_offset.map_or_else(
+                || "compressed".to_owned(),
+                |offset| format!("the byte at {offset}"),
+            );
             format!(
-                "{by} {}: record at offset {record_offset} of {file}, the byte at {byte_offset}",
+                "{by} {}: record at offset {record_offset} of {file}, {byte}",
                 styled(BOLD, format_args!("LSN {lsn}"))
             )
         }
@@ -206,7 +210,7 @@ fn json(answer: &Blame) -> Json {
             json.lsn = Some(lsn.0);
             json.file = Some(file.clone());
             json.record_offset = Some(*record_offset);
-            json.byte_offset = Some(*byte_offset);
+            json.byte_offset = *byte_offset;
             json.by_disconnect = Some(*by_disconnect);
         }
         Origin::NeverWritten {

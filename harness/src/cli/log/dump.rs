@@ -36,6 +36,9 @@ enum Json<'a> {
         lsn: u64,
         durable_lsn: u64,
         in_order: bool,
+        /// Length of the writes in the segment and uncompressed, if they are compressed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        compressed: Option<(u64, u64)>,
         operations: Vec<String>,
         runs: Vec<JsonRun>,
         malformed: Option<&'a str>,
@@ -47,7 +50,7 @@ struct JsonRun {
     page: String,
     offset: u64,
     len_bytes: u64,
-    file_offset: u64,
+    file_offset: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hex: Option<String>,
 }
@@ -196,13 +199,18 @@ fn print_record(
     for operation in &record.operations {
         out.line(format_args!("      {}", text::operation(operation)));
     }
+    if let Some(compressed) = &record.compression {
+        let (stored, whole) = (compressed.stored_bytes, compressed.stream_bytes);
+        out.line(format_args!("      compressed, {stored} of {whole} B"));
+    }
+    let stream = stream_of(record, args, inspection)?;
     for run in &record.runs {
         out.line(format_args!(
             "      write {} {}+{}",
             run.page, run.offset, run.len_bytes
         ));
         if args.hex {
-            print_bytes(&bytes_of(record, run, inspection)?, run.offset, out);
+            print_bytes(bytes_of(&stream, run), run.offset, out);
         }
     }
     if let Some(malformed) = &record.malformed {
@@ -218,14 +226,26 @@ fn print_bytes(bytes: &[u8], offset: u64, out: &mut Output) {
     }
 }
 
-fn bytes_of(
+/// The writes of a record, if their bytes are to be shown.
+fn stream_of(
     record: &Record,
-    run: &RunInfo,
+    args: &DumpArgs,
     inspection: &Inspection<'_>,
 ) -> Result<Vec<u8>, CommandError> {
-    inspection
-        .read(&record.file, run.file_offset, run.len_bytes)
-        .map_err(failed)
+    if !args.hex || record.runs.is_empty() {
+        return Ok(Vec::new());
+    }
+    inspection.stream(record).map_err(failed)
+}
+
+fn bytes_of<'s>(stream: &'s [u8], run: &RunInfo) -> &'s [u8] {
+    let bytes = || {
+        let start = usize::try_from(run.stream_offset).ok()?;
+        stream
+            .get(start..)?
+            .get(..usize::try_from(run.len_bytes).ok()?)
+    };
+    bytes().unwrap_or_default()
 }
 
 fn json<'a>(
@@ -257,21 +277,20 @@ fn json<'a>(
             lsn: record.lsn.0,
             durable_lsn: record.durable_lsn.0,
             in_order: record.in_order,
+            compressed: (record.compression.as_ref())
+                .map(|compressed| (compressed.stored_bytes, compressed.stream_bytes)),
             operations: record.operations.iter().map(text::operation).collect(),
-            runs: record
-                .runs
-                .iter()
-                .map(|run| {
-                    let hex = args.hex.then(|| bytes_of(record, run, inspection));
-                    Ok(JsonRun {
-                        page: run.page.to_string(),
-                        offset: run.offset,
-                        len_bytes: run.len_bytes,
-                        file_offset: run.file_offset,
-                        hex: hex.transpose()?.map(|bytes| text::hex(&bytes)),
-                    })
-                })
-                .collect::<Result<_, CommandError>>()?,
+            runs: {
+                let stream = stream_of(record, args, inspection)?;
+                let run = |run: &RunInfo| JsonRun {
+                    page: run.page.to_string(),
+                    offset: run.offset,
+                    len_bytes: run.len_bytes,
+                    file_offset: run.file_offset,
+                    hex: args.hex.then(|| text::hex(bytes_of(&stream, run))),
+                };
+                record.runs.iter().map(run).collect()
+            },
             malformed: record.malformed.as_deref(),
         },
         Entry::Missing { file } => Json::Missing { file },

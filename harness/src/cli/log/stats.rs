@@ -18,6 +18,9 @@ struct Json<'a> {
     transactions: u64,
     transaction_bytes: u64,
     payload_bytes: u64,
+    compressed_transactions: u64,
+    compressed_bytes: u64,
+    uncompressed_bytes: u64,
     overhead_bytes: u64,
     padding_bytes: u64,
     runs: u64,
@@ -122,7 +125,19 @@ fn print(stats: &Stats, out: &mut Output) {
         "writes",
         format!("{}, {}", stats.runs, text::bytes(stats.payload_bytes)),
     );
-    let overhead = stats.transaction_bytes.saturating_sub(stats.payload_bytes);
+    if stats.compressed > 0 {
+        line(
+            out,
+            "compressed",
+            format!(
+                "{}, {} of {}",
+                text::plural(stats.compressed, "transaction"),
+                text::bytes(stats.compressed_bytes),
+                text::bytes(stats.uncompressed_bytes)
+            ),
+        );
+    }
+    let overhead = overhead_bytes(stats);
     line(
         out,
         "overhead",
@@ -187,6 +202,14 @@ fn print(stats: &Stats, out: &mut Output) {
     }
 }
 
+/// What transactions take besides what they write, were none of it compressed.
+const fn overhead_bytes(stats: &Stats) -> u64 {
+    let saved = stats
+        .uncompressed_bytes
+        .saturating_sub(stats.compressed_bytes);
+    (stats.transaction_bytes.saturating_add(saved)).saturating_sub(stats.payload_bytes)
+}
+
 fn histogram(title: &str, histogram: &Histogram, out: &mut Output) {
     let most = histogram.buckets().map(|(_, count)| count).max();
     let Some(most) = most.filter(|most| *most > 0) else {
@@ -225,7 +248,10 @@ fn json(stats: &Stats) -> Json<'_> {
         transactions: stats.transactions,
         transaction_bytes: stats.transaction_bytes,
         payload_bytes: stats.payload_bytes,
-        overhead_bytes: stats.transaction_bytes.saturating_sub(stats.payload_bytes),
+        compressed_transactions: stats.compressed,
+        compressed_bytes: stats.compressed_bytes,
+        uncompressed_bytes: stats.uncompressed_bytes,
+        overhead_bytes: overhead_bytes(stats),
         padding_bytes: stats.padding_bytes,
         runs: stats.runs,
         first_lsn: stats.lsns.map(|(first, _)| first.0),

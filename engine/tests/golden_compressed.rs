@@ -1,0 +1,125 @@
+//! Pins what a log with compressed transactions is: what an earlier build wrote still opens, bit for bit the same.
+//! `MMSB_BLESS=1` writes the files, where there are none yet.
+//!
+//! That this build writes the same bytes is no promise: another version of zstd may compress otherwise, and any build
+//! reads both.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{Numbers, allocate, files, open, options};
+use mmsb_engine::inspect::{Entry, Inspection};
+use mmsb_engine::{Bus, Compression, Durability, FileStorage, Options, replay};
+use tempfile::tempdir;
+
+const DIGEST: &str = "b2499ccf83464b42555f29154311cb13436d64c811ae73beb9299d780f973a8e";
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v2-zstd")
+}
+
+fn small() -> Options {
+    Options {
+        segment_bytes: 8192,
+        ..options()
+    }
+}
+
+/// Compressed transactions with and without operations, plain ones beside them, a large run, two segments, a checkpoint.
+fn workload(bus: &Bus) {
+    let mut numbers = Numbers(42);
+    let (page, large) = (allocate(bus, 5000), allocate(bus, 70_000));
+    let rows = |salt: u64, len: u64| -> Vec<u8> {
+        (0..len).map(|at| (at / 9 * salt) as u8 & 0x1f).collect()
+    };
+    common::write(bus, page, 0, &rows(3, 5000));
+    common::write(bus, page, 100, &numbers.bytes(700));
+    common::write(bus, large, 1, &rows(5, 66_000));
+    let mut transaction = bus.begin();
+    let new = transaction.allocate(6000).unwrap();
+    transaction.write(new, 500, &rows(7, 5500)).unwrap();
+    transaction.annotate(new, "owner", Some(b"golden")).unwrap();
+    transaction.commit(Durability::Sync).unwrap();
+    bus.checkpoint().unwrap();
+    common::write(bus, page, 0, &numbers.bytes(4500));
+    common::write(bus, page, 17, &rows(11, 4900));
+}
+
+#[test]
+fn the_golden_files_open() {
+    if std::env::var_os("MMSB_BLESS").is_some() && !golden().exists() {
+        let directory = tempdir().unwrap();
+        let options = Options {
+            compression: Some(Compression::Zstd),
+            ..small()
+        };
+        let bus = open(directory.path(), options);
+        workload(&bus);
+        bus.close().unwrap();
+        std::fs::create_dir_all(golden()).unwrap();
+        for (name, bytes) in files(directory.path()) {
+            std::fs::write(golden().join(name), bytes).unwrap();
+        }
+    }
+    let directory = tempdir().unwrap();
+    for (name, bytes) in files(&golden()) {
+        std::fs::write(directory.path().join(name), bytes).unwrap();
+    }
+    let replayed = replay(directory.path(), None, small()).unwrap();
+    assert_eq!(replayed.digest().unwrap().to_string(), DIGEST);
+    let bus = open(directory.path(), small());
+    assert_eq!(bus.opened().warnings, [""; 0]);
+    assert!(bus.opened().checkpoint.is_some());
+    assert_eq!(bus.digest().unwrap().to_string(), DIGEST);
+}
+
+#[test]
+fn this_build_logs_the_same_transactions_compressed() {
+    let directory = tempdir().unwrap();
+    let options = Options {
+        compression: Some(Compression::Zstd),
+        ..small()
+    };
+    let bus = open(directory.path(), options);
+    workload(&bus);
+    assert_eq!(bus.digest().unwrap().to_string(), DIGEST);
+    bus.close().unwrap();
+    assert_eq!(outline(directory.path()), outline(&golden()));
+}
+
+/// What each transaction does, whether it is compressed, and from how many bytes.
+fn outline(directory: &Path) -> Vec<(u64, usize, usize, Option<u64>)> {
+    let storage = FileStorage::existing(directory).unwrap();
+    let inspection = Inspection::new(&storage).unwrap();
+    let outlined = inspection.entries().filter_map(|entry| match entry {
+        Entry::Record(record) => {
+            assert_eq!(record.malformed, None);
+            let compressed = record
+                .compression
+                .map(|compression| compression.stream_bytes);
+            Some((
+                record.lsn.0,
+                record.operations.len(),
+                record.runs.len(),
+                compressed,
+            ))
+        }
+        _ => None,
+    });
+    let outlined: Vec<_> = outlined.collect();
+    assert!(
+        outlined
+            .iter()
+            .filter(|(.., compressed)| compressed.is_some())
+            .count()
+            >= 4
+    );
+    outlined
+}
