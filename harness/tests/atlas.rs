@@ -63,6 +63,11 @@ fn of_images() {
 }
 
 #[test]
+fn of_the_mark_of_a_close() {
+    keeps(Holds::Closed);
+}
+
+#[test]
 fn of_names() {
     keeps(Holds::Names);
 }

@@ -154,6 +154,8 @@ words! {
         Manifest = "manifest",
         /// The page images of a checkpoint.
         Images = "images",
+        /// The mark of the last close.
+        Closed = "closed",
         /// The names of the files.
         Names = "names",
         /// Any file.
@@ -295,7 +297,7 @@ mod tests {
                 count += usize::from(site.exists());
             }
         }
-        assert_eq!(count, 5 * 7 + 2);
+        assert_eq!(count, 6 * 7 + 2);
         for text in ["log", "logs.sync", "log.sink", "names.write", "log.list"] {
             assert!(Site::parse(text).is_err(), "{text}");
         }

@@ -35,7 +35,13 @@ pub struct Entry {
     pub promise: Promise,
 }
 
-const FILES: [Holds; 4] = [Holds::Log, Holds::Spare, Holds::Manifest, Holds::Images];
+const FILES: [Holds; 5] = [
+    Holds::Log,
+    Holds::Spare,
+    Holds::Manifest,
+    Holds::Images,
+    Holds::Closed,
+];
 
 /// What is promised of a fault on a file of this kind.
 const fn promise(holds: Holds, act: Act, kind: FaultKind) -> Promise {
@@ -70,7 +76,7 @@ const fn promise(holds: Holds, act: Act, kind: FaultKind) -> Promise {
 fn is_asked_for(on: Site) -> bool {
     !matches!(
         (on.holds, on.act),
-        (Holds::Images, Act::Rename) | (Holds::Spare, Act::Read)
+        (Holds::Images, Act::Rename) | (Holds::Spare, Act::Read) | (Holds::Closed, Act::Remove)
     )
 }
 

@@ -61,6 +61,12 @@ impl Content {
         bytes
     }
 
+    /// Whether the first bytes would be the same after a crash.
+    pub(super) fn starts_durably(&self, len: usize) -> bool {
+        let (now, then) = (self.current.get(..len), self.durable.get(..len));
+        now.is_some() && now == then
+    }
+
     pub(super) fn has_unsynced(&self) -> bool {
         !self.unsynced.is_empty()
     }

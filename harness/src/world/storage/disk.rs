@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -15,6 +16,8 @@ use crate::scenario::fault::FaultKind;
 
 pub(super) type SharedContent = Arc<Mutex<Content>>;
 
+/// Length of the header of a segment.
+const HEADER_BYTES: usize = 4096;
 /// Bytes that fail together when one of them cannot be read.
 const SECTOR_BYTES: usize = 512;
 
@@ -111,7 +114,9 @@ impl Disk {
         let synced = !content.lock().has_unsynced() && all_synced(&self.names);
         self.oracle.renamed(from, to, synced);
         if from.starts_with("log-") {
-            self.oracle.segment_goes(from, self.are_manifests_durable());
+            let successor = self.successor_starts_durably(from);
+            self.oracle
+                .segment_goes(from, self.are_manifests_durable(), successor);
         }
         self.names.insert(to.to_owned(), content);
         self.note(|| {
@@ -126,7 +131,9 @@ impl Disk {
     pub(super) fn remove(&mut self, name: &str) -> io::Result<()> {
         self.names.remove(name).ok_or_else(|| not_found(name))?;
         if name.starts_with("log-") {
-            self.oracle.segment_goes(name, self.are_manifests_durable());
+            let successor = self.successor_starts_durably(name);
+            self.oracle
+                .segment_goes(name, self.are_manifests_durable(), successor);
         }
         self.note(|| {
             Event::Effect(Effect::Remove {
@@ -134,6 +141,16 @@ impl Disk {
             })
         });
         Ok(())
+    }
+
+    /// Whether the header of the segment after this one, if there is one, would be there after a crash.
+    fn successor_starts_durably(&self, name: &str) -> bool {
+        let mut later = self
+            .names
+            .range::<str, _>((Bound::Excluded(name), Bound::Unbounded));
+        later
+            .find(|(name, _)| name.starts_with("log-"))
+            .is_none_or(|(_, content)| content.lock().starts_durably(HEADER_BYTES))
     }
 
     /// Whether every manifest that a reader sees would be seen after a crash.

@@ -65,6 +65,7 @@ pub(crate) fn holds(name: &str) -> Holds {
         ("spare-", Holds::Spare),
         ("checkpoint-", Holds::Manifest),
         ("images-", Holds::Images),
+        ("closed", Holds::Closed),
     ]
     .into_iter()
     .find_map(|(prefix, holds)| name.starts_with(prefix).then_some(holds))

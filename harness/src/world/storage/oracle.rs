@@ -3,7 +3,8 @@
 //! It reads, with code of its own, the few fields of the files that say which transaction something stands for, and
 //! follows which writes were synced. Three things must never happen: a commit is acknowledged as synced and its
 //! record is not; a page image or a manifest is on its way to the disk before the records that it stands for are there;
-//! a segment goes before the checkpoint that makes it superfluous would survive a crash.
+//! a segment goes before the checkpoint that makes it superfluous, and the header of the segment after it, would survive a
+//! crash.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -200,14 +201,24 @@ impl Oracle {
     }
 
     pub(super) fn renamed(&mut self, from: &str, to: &str, synced: bool) {
-        if to.starts_with("checkpoint-") && !synced {
+        if (to.starts_with("checkpoint-") || to == "closed") && !synced {
             self.violated(|| {
                 format!("{from} becomes {to}, but its bytes or those of its images are not synced")
             });
         }
     }
 
-    pub(super) fn segment_goes(&mut self, name: &str, manifests_durable: bool) {
+    pub(super) fn segment_goes(
+        &mut self,
+        name: &str,
+        manifests_durable: bool,
+        successor_durable: bool,
+    ) {
+        if !successor_durable {
+            self.violated(|| {
+                format!("{name} goes before the header of the segment after it is on the disk")
+            });
+        }
         if !manifests_durable {
             self.violated(|| {
                 format!("{name} goes before the name of the checkpoint that replaces it is synced")
@@ -309,12 +320,19 @@ mod tests {
     fn names_come_after_bytes_and_segments_go_last() {
         let mut oracle = Oracle::default();
         oracle.renamed("checkpoint-1.tmp", "checkpoint-1", true);
-        oracle.segment_goes("log-1", true);
+        oracle.renamed("closed.tmp", "closed", true);
+        oracle.segment_goes("log-1", true, true);
         assert_eq!(oracle.violation(), None);
+        let mut early = oracle.clone();
+        early.renamed("closed.tmp", "closed", false);
+        assert!(early.violation().is_some());
+        let mut early = oracle.clone();
+        early.segment_goes("log-1", true, false);
+        assert!(early.violation().is_some());
         let mut early = oracle.clone();
         early.renamed("checkpoint-1.tmp", "checkpoint-1", false);
         assert!(early.violation().is_some());
-        oracle.segment_goes("log-1", false);
+        oracle.segment_goes("log-1", false, true);
         assert!(oracle.violation().is_some());
     }
 }
