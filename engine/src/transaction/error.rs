@@ -144,7 +144,8 @@ pub enum TransactionError {
     /// durable as asked, because the disk failed; the bus is read-only from here on. Whether
     /// it survives is known after the next open, from the LSN that the open comes to.
     #[error(
-        "whether the commit with LSN {} survives is known only when the bus is opened again, as its log failed: {cause}",
+        "the bus is read-only since an error of its files: {cause}; open it again, which also tells whether the commit \
+         with LSN {}, which met the error, survives",
         commit.lsn
     )]
     InDoubt {
