@@ -160,7 +160,8 @@ impl Bus {
         self.publisher.subscribe(capacity)
     }
 
-    /// Makes everything durable, notes in the log that this was the end, and lets the next owner in.
+    /// Makes everything durable, notes in the log and in a file of its own that this was the end, and lets the next
+    /// owner in.
     ///
     /// # Errors
     /// When the disk fails. The directory is released all the same.
