@@ -7,6 +7,7 @@
 //! [`Bus::view`], rebuild any state of the past with [`replay`].
 
 pub mod delta;
+pub mod device;
 pub mod graph;
 pub mod inspect;
 pub mod memory;
