@@ -29,6 +29,8 @@ mod transform;
 mod wave;
 mod worker;
 
+pub(crate) use diff::write_difference;
+
 pub use builtin::{Concat, Copy, Slice, Xor, register_builtins};
 pub use component::{ComponentId, Merged};
 pub use dag::{Derivation, Edge, Extent, Graph, Node};
