@@ -370,11 +370,19 @@ fn long_records_many_segments_and_any_number_of_threads_come_to_the_same_bytes()
         pages.extend(fill(&bus, &[50, 70_000]));
         let digest = bus.digest().unwrap();
 
-        for broken in [false, true] {
-            if broken {
-                device.fail_after(0);
-                bus.read(pages[0].0).unwrap_err();
-                device.fail_after(u64::MAX);
+        for state in ["healthy", "broken", "released"] {
+            match state {
+                "broken" => {
+                    device.fail_after(0);
+                    bus.read(pages[0].0).unwrap_err();
+                    device.fail_after(u64::MAX);
+                }
+                "released" => {
+                    bus.release_device().unwrap();
+                    let error = bus.read(pages[0].0).unwrap_err();
+                    assert_eq!(error.kind(), "device.released");
+                }
+                _ => {}
             }
             let restored = bus.restore_device().unwrap();
             assert_eq!(restored.detour, None);

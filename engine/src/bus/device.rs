@@ -158,6 +158,36 @@ impl Bus {
         }
     }
 
+    /// Gives all memory for pages back to the device, for somebody else to use. Pages on it cannot be read or written to from then on;
+    /// nothing is copied anywhere, since the log has it all, and [`Bus::restore_device`] brings it back.
+    ///
+    /// # Errors
+    /// See [`RestoreDeviceError`].
+    pub fn release_device(&self) -> Result<(), RestoreDeviceError> {
+        let state = self.state();
+        let guards = crate::state::stripes::held(state.stripes.owner());
+        if guards > 0 {
+            return Err(RestoreDeviceError::GuardHeld { guards });
+        }
+        let mut patience = Patience::new(&state.stripes);
+        loop {
+            let structure = state.structure.write();
+            match state.stripes.try_exclusive(StripeSet::ALL) {
+                Ok(_locked) => {
+                    if let Some(space) = state.device.get() {
+                        space.restart()?;
+                        space.fail(&DeviceError::Released);
+                    }
+                    return Ok(());
+                }
+                Err(busy) => {
+                    drop(structure);
+                    patience.wait_for(busy);
+                }
+            }
+        }
+    }
+
     /// Empties the device and fills it anew from the newest checkpoint and the log, or from the log alone; derived pages on it are
     /// recomputed. Nothing that is on it now is used. Commits and reads wait meanwhile.
     ///
