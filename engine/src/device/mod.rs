@@ -5,6 +5,8 @@
 //! Invariant: a device knows nothing of pages, logs or locks. It is given offsets into its memory and work to do
 //! there; which page lies where, and in which order pages change, is the business of whoever asks.
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod error;
 mod interface;
 pub mod layout;

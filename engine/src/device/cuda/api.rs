@@ -82,7 +82,6 @@ functions! {
     host_free = "cuMemFreeHost" (*mut c_void);
     copy_to_device = "cuMemcpyHtoDAsync_v2" (Address, *const c_void, usize, Handle);
     copy_to_host = "cuMemcpyDtoHAsync_v2" (*mut c_void, Address, usize, Handle);
-    copy_within = "cuMemcpyDtoDAsync_v2" (Address, Address, usize, Handle);
     set_bytes = "cuMemsetD8Async" (Address, u8, usize, Handle);
     stream_create = "cuStreamCreate" (*mut Handle, c_uint);
     stream_destroy = "cuStreamDestroy_v2" (Handle);

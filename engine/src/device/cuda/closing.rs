@@ -9,10 +9,15 @@ static LAST: Mutex<Option<DeviceError>> = Mutex::new(None);
 /// Keeps the first error since the last time that somebody asked.
 #[cold]
 pub(super) fn report(work: &'static str, reason: &str) {
-    LAST.lock().get_or_insert_with(|| DeviceError::Failed {
+    keep(DeviceError::Failed {
         work,
         reason: reason.to_owned(),
     });
+}
+
+/// As [`report`].
+pub(super) fn keep(error: DeviceError) {
+    LAST.lock().get_or_insert(error);
 }
 
 /// The first error that closing a [`super::CudaDevice`], or dropping pinned memory of one, came to since the last call; `None` if all

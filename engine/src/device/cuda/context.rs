@@ -144,17 +144,14 @@ fn find(ordinal: u32) -> Result<Found, DeviceError> {
             .ok_or_else(|| unavailable("the device has no name".into()))?,
         driver: format!("CUDA {version_text}, compute capability {major}.{minor}"),
         memory_bytes: memory_bytes as u64,
-        multiprocessors: attribute(ATTRIBUTE_MULTIPROCESSORS)?
-            .unsigned_abs()
-            .max(1),
+        multiprocessors: attribute(ATTRIBUTE_MULTIPROCESSORS)?.unsigned_abs().max(1),
     })
 }
 
 fn device_name(api: &Api, device: c_int) -> Option<String> {
     let mut name = [0u8; 256];
     // SAFETY: the driver writes at most as many bytes as there are, with a closing zero.
-    let code =
-        unsafe { (api.device_name)(name.as_mut_ptr().cast(), name.len() as c_int, device) };
+    let code = unsafe { (api.device_name)(name.as_mut_ptr().cast(), name.len() as c_int, device) };
     let end = name.iter().position(|byte| *byte == 0)?;
     (code == api::SUCCESS)
         .then(|| String::from_utf8_lossy(name.get(..end).unwrap_or_default()).into_owned())

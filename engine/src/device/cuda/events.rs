@@ -67,9 +67,7 @@ impl Events {
 
     /// The sequence of the latest moment that is marked or known to be reached.
     pub(super) fn marked(&self) -> u64 {
-        self.marks
-            .back()
-            .map_or(self.reached, |mark| mark.sequence)
+        self.marks.back().map_or(self.reached, |mark| mark.sequence)
     }
 
     /// The first mark at or after a moment that is not known to be reached.

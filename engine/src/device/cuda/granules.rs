@@ -125,10 +125,7 @@ mod tests {
         granules.set(64..65, false);
         assert!(!granules.contain(&(60 * 4096..130 * 4096)));
         assert_eq!(granules.mapped(), [60..64, 65..130]);
-        assert_eq!(
-            granules.whole(&(65 * 4096..66 * 4096), true),
-            Some(65..66)
-        );
+        assert_eq!(granules.whole(&(65 * 4096..66 * 4096), true), Some(65..66));
         assert_eq!(granules.whole(&(64 * 4096..65 * 4096), false), Some(64..65));
         for wrong in [1..4096, 0..0, 0..201 * 4096] {
             assert_eq!(granules.whole(&wrong, false), None, "{wrong:?}");

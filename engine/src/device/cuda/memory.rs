@@ -62,9 +62,8 @@ fn driver_granule_bytes(context: &Context) -> Result<u64, DeviceError> {
     let mut granularity = 0;
     let properties = properties(context);
     // SAFETY: the driver reads properties that are valid, and writes one number to a place that is.
-    let code = unsafe {
-        (context.api.granularity)(&raw mut granularity, &raw const properties, MINIMUM)
-    };
+    let code =
+        unsafe { (context.api.granularity)(&raw mut granularity, &raw const properties, MINIMUM) };
     if code != api::SUCCESS {
         return Err(unavailable(format!(
             "asking for the unit of memory: {}",
@@ -75,10 +74,7 @@ fn driver_granule_bytes(context: &Context) -> Result<u64, DeviceError> {
 }
 
 impl Memory {
-    pub(super) fn new(
-        context: &Arc<Context>,
-        options: &CudaOptions,
-    ) -> Result<Self, DeviceError> {
+    pub(super) fn new(context: &Arc<Context>, options: &CudaOptions) -> Result<Self, DeviceError> {
         let invalid = |reason: &str| DeviceError::Invalid {
             reason: reason.to_owned(),
         };
@@ -88,7 +84,9 @@ impl Memory {
             .ok_or_else(|| invalid("the granule is too large"))?;
         let limit_bytes = options
             .memory_limit_bytes
-            .map_or(context.memory_bytes, |limit| limit.min(context.memory_bytes));
+            .map_or(context.memory_bytes, |limit| {
+                limit.min(context.memory_bytes)
+            });
         let reserved_bytes = options
             .reserved_bytes
             .unwrap_or_else(|| limit_bytes.saturating_mul(2))
@@ -161,19 +159,21 @@ impl Memory {
     }
 
     fn whole(&self, range: &Range<u64>, is_mapped: bool) -> Result<Range<u64>, DeviceError> {
-        self.granules.whole(range, is_mapped).ok_or_else(|| DeviceError::Invalid {
-            reason: format!(
-                "bytes {} to {} are not whole granules of {} bytes {}",
-                range.start,
-                range.end,
-                self.granule_bytes,
-                if is_mapped {
-                    "that are all mapped"
-                } else {
-                    "of which none is mapped"
-                }
-            ),
-        })
+        self.granules
+            .whole(range, is_mapped)
+            .ok_or_else(|| DeviceError::Invalid {
+                reason: format!(
+                    "bytes {} to {} are not whole granules of {} bytes {}",
+                    range.start,
+                    range.end,
+                    self.granule_bytes,
+                    if is_mapped {
+                        "that are all mapped"
+                    } else {
+                        "of which none is mapped"
+                    }
+                ),
+            })
     }
 
     /// Gives memory to granules that have none, or to none of them. The context is current.
@@ -343,9 +343,8 @@ impl Memory {
             self.context.check("releasing memory", code)?;
         }
         // SAFETY: the range was reserved by `new`, has no memory any more, and this is the end of it.
-        let code = unsafe {
-            (self.context.api.free_reservation)(self.base, self.reserved_bytes as usize)
-        };
+        let code =
+            unsafe { (self.context.api.free_reservation)(self.base, self.reserved_bytes as usize) };
         self.context.check("giving addresses back", code)
     }
 }

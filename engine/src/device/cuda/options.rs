@@ -15,7 +15,7 @@ pub struct CudaOptions {
     /// Memory that stays taken from the device when it is unmapped, to be mapped again without asking for it.
     pub spare_bytes: u64,
     /// Pinned host memory for tables, for each of the two queues. Submitting waits when it is full of tables still to be read; the
-    /// tables of one piece of work take half of it at most.
+    /// tables of one piece of work take half of it at most. At least 2 MiB.
     pub table_bytes: u32,
     /// Whether waiting sleeps instead of asking again and again: it takes longer, and leaves the processor to others.
     pub is_wait_blocking: bool,

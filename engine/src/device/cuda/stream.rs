@@ -79,9 +79,8 @@ impl Stream {
         // SAFETY: the number is pinned, aligned, ours, and not written to by work under way.
         unsafe { self.fault_pointer().write_volatile(0) };
         // SAFETY: the scratch memory is allocated and this long.
-        let code = unsafe {
-            (context.api.set_bytes)(state.scratch.fault(), 0, FAULT_BYTES, self.handle)
-        };
+        let code =
+            unsafe { (context.api.set_bytes)(state.scratch.fault(), 0, FAULT_BYTES, self.handle) };
         context.check("clearing the fault", code)?;
         self.synchronize(context, &mut state)
     }

@@ -9,6 +9,9 @@ use crate::device::DeviceError;
 /// Tables begin at multiples of this.
 const ALIGNMENT: usize = 64;
 
+/// Enough for the digest of 4 GiB, and for 16 384 digests of short ranges.
+const LEAST_HALF_BYTES: usize = 1 << 20;
+
 /// A ring of two halves: while the device reads tables of one, the other one is filled.
 #[derive(Debug)]
 pub(super) struct Tables {
@@ -39,7 +42,9 @@ pub(super) enum Room {
 impl Tables {
     /// The context is current.
     pub(super) fn new(context: &Context, len_bytes: u32) -> Result<Self, DeviceError> {
-        let half_bytes = (len_bytes as usize / 2).max(64 << 10).next_multiple_of(4096);
+        let half_bytes = (len_bytes as usize / 2)
+            .max(LEAST_HALF_BYTES)
+            .next_multiple_of(4096);
         let start = pinning::allocate(context, half_bytes * 2)?;
         Ok(Self {
             start: start.expose_provenance().get(),
