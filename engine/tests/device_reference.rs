@@ -13,7 +13,8 @@ use mmsb_engine::device::{Combine, Device, DeviceError, DeviceKind, HostDevice, 
 use mmsb_engine::graph::{Form, Lane, Semiring};
 use proptest::prelude::*;
 
-const MEMORY_BYTES: u64 = 128 * 1024;
+/// A quarter of it is longer than what is computed at a time.
+const MEMORY_BYTES: u64 = 256 * 1024;
 
 fn mapped() -> HostDevice {
     let device = HostDevice::new(MEMORY_BYTES).unwrap();
@@ -343,7 +344,7 @@ fn the_last_run_wins() {
     perform(
         &device,
         &Op::Apply {
-            staging: 65536,
+            staging: 131072,
             runs,
         },
     )

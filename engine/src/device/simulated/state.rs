@@ -355,11 +355,10 @@ impl State {
 
     /// The host has been told that `fence` is reached.
     pub(super) fn reported(&mut self, fence: Fence) {
+        // What was before it in the other queue need not be noted: whatever comes after it in this one knows of that by itself.
         let mine = self.queue_mut(fence.queue);
-        let known = mine.known_at(fence.sequence);
         mine.waited_for(fence.sequence);
         mine.reported(fence.sequence);
-        self.queue_mut(other(fence.queue)).waited_for(known);
         self.forget();
     }
 
