@@ -16,6 +16,7 @@ mod observer;
 mod parallel;
 mod queue;
 mod registry;
+mod remote;
 mod semiring;
 mod stale;
 #[cfg(test)]
@@ -35,7 +36,7 @@ pub use component::{ComponentId, Merged};
 pub use dag::{Derivation, Edge, Extent, Graph, Node};
 pub use elementwise::{Elementwise, Form};
 pub use error::GraphError;
-pub use observer::{PageBytes, WaveObserver, WaveSummary};
+pub use observer::{PageBytes, REMOTE_START, WaveObserver, WaveSummary};
 pub use registry::{RegistryError, TransformRegistry};
 pub use semiring::{Lane, Semiring};
 pub use stale::{Stale, StaleReason, StaleSet};
