@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::device::Device;
 use crate::graph::TransformRegistry;
 use crate::log::format::{COMPRESSED_VERSION, PLAIN_VERSION};
 
@@ -38,6 +39,27 @@ pub enum Compression {
     /// With zstd, at its level 1.
     #[cfg(feature = "zstd")]
     Zstd,
+}
+
+/// How pages on a device are kept there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceOptions {
+    /// Pinned host memory, and as much on the device, through which bytes go there and back. Pinned when the bus is opened.
+    /// At least 1 MiB is taken. Default 32 MiB.
+    pub staging_bytes: u64,
+    /// Whether the device sums what arrives, and the sum is compared with that of what was sent before anybody reads it.
+    /// Costs one more read of the bytes on either side. Default true.
+    pub verify_uploads: bool,
+}
+
+impl Default for DeviceOptions {
+    fn default() -> Self {
+        Self {
+            staging_bytes: 32 << 20,
+            verify_uploads: true,
+        }
+    }
 }
 
 /// How far an open or a replay has come.
@@ -87,6 +109,11 @@ pub struct Options {
     pub appliers: usize,
     /// Who a new log is, instead of an identity drawn from the clock. Two logs with one identity must not meet.
     pub identity: Option<[u8; 16]>,
+    /// Where pages at [`crate::Location::Device`] live. One device serves one bus at a time. Default host memory in the place of a
+    /// device's, so that every log can be opened anywhere.
+    pub device: Option<Arc<dyn Device>>,
+    /// How they are kept there.
+    pub device_options: DeviceOptions,
     /// Transforms that derived pages may use. Default the built-in ones.
     pub transforms: TransformRegistry,
     /// Told how recovery goes. Default nobody.
@@ -114,6 +141,8 @@ impl Default for Options {
             threads: 1,
             appliers: 1,
             identity: None,
+            device: None,
+            device_options: DeviceOptions::default(),
             transforms: TransformRegistry::with_builtins(),
             progress: None,
         }
@@ -132,6 +161,8 @@ impl fmt::Debug for Options {
             .field("threads", &self.threads)
             .field("appliers", &self.appliers)
             .field("identity", &self.identity)
+            .field("device", &self.device)
+            .field("device_options", &self.device_options)
             .finish_non_exhaustive()
     }
 }

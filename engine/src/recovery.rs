@@ -24,7 +24,9 @@ use crate::log::tail::Tail;
 use crate::lsn::Lsn;
 use crate::memory::{ArenaError, PlacementError};
 use crate::options::Options;
-use crate::state::State;
+use crate::device::DeviceError;
+use crate::state::device::DeviceSpace;
+use crate::state::{State, StateError};
 use crate::state::apply::ApplyFault;
 use crate::state::structure::ReplayFault;
 use crate::storage::Storage;
@@ -85,6 +87,9 @@ pub enum RecoveryError {
     /// The arena cannot be mapped.
     #[error(transparent)]
     Arena(#[from] ArenaError),
+    /// The device cannot hold its pages, or fails.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The pages do not fit.
     #[error(
         "the arena of {arena_bytes} bytes is too small for the pages as of LSN {lsn}; open with at least as many \
@@ -99,6 +104,33 @@ pub enum RecoveryError {
     /// The progress callback broke off.
     #[error("aborted by the progress callback")]
     Aborted,
+}
+
+impl From<StateError> for RecoveryError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Arena(error) => Self::Arena(error),
+            StateError::Device(error) => Self::Device(error),
+        }
+    }
+}
+
+/// Which state is built.
+#[derive(Clone, Copy)]
+pub(crate) enum Target<'a> {
+    /// A new one.
+    New,
+    /// A shadow, see [`State::shadow`].
+    Device(&'a Arc<DeviceSpace>),
+}
+
+impl Target<'_> {
+    fn state(self, options: &Options) -> Result<State, StateError> {
+        match self {
+            Self::New => State::new(options),
+            Self::Device(space) => State::shadow(options, space),
+        }
+    }
 }
 
 /// A state, and what it was built from.
@@ -129,6 +161,17 @@ pub(crate) fn rebuild(
     until: Option<Lsn>,
     from_log: bool,
 ) -> Result<Option<Rebuilt>, RecoveryError> {
+    rebuild_to(Target::New, storage, options, until, from_log)
+}
+
+/// As [`rebuild`], for any target. Derived pages of a shadow are not computed.
+pub(crate) fn rebuild_to(
+    target: Target<'_>,
+    storage: &dyn Storage,
+    options: &Options,
+    until: Option<Lsn>,
+    from_log: bool,
+) -> Result<Option<Rebuilt>, RecoveryError> {
     let Some(Found {
         map,
         manifests,
@@ -151,6 +194,7 @@ pub(crate) fn rebuild(
             manifests.as_slice()
         };
         start(
+            target,
             storage,
             options,
             &map,
@@ -180,7 +224,13 @@ pub(crate) fn rebuild(
     {
         return Err(RecoveryError::BeyondEnd { until, last: lsn });
     }
-    state.recompute_all();
+    if let Some(space) = state.device.get() {
+        // Nothing that failed to arrive may be found out later only.
+        space.settle()?;
+    }
+    if matches!(target, Target::New) {
+        state.recompute_all();
+    }
     Ok(Some(Rebuilt {
         state,
         map,
@@ -283,7 +333,9 @@ pub(crate) fn usable_manifests(
 }
 
 /// An empty state, or that of the newest checkpoint that can be used.
+#[expect(clippy::too_many_arguments, reason = "the parts of a recovery, each used once")]
 fn start(
+    target: Target<'_>,
     storage: &dyn Storage,
     options: &Options,
     map: &LogMap,
@@ -299,27 +351,28 @@ fn start(
             too_new.push(manifest);
             continue;
         }
-        let state = State::new(options)?;
+        let state = target.state(options)?;
         match load::restore(&state, storage, &map.identity, manifest) {
             Ok(()) => return Ok((state, Some(manifest.clone()))),
             Err(CheckpointDamage::ArenaTooSmall) => {
                 return Err(RecoveryError::ArenaTooSmall {
-                    arena_bytes: state.arena.capacity_bytes(),
+                    arena_bytes: options.arena_bytes,
                     lsn: manifest.replay_after,
                 });
             }
+            Err(CheckpointDamage::Device(error)) => return Err(error.into()),
             Err(damage) => warnings.push(damage.to_string()),
         }
     }
     if first <= Lsn(1) {
-        return Ok((State::new(options)?, None));
+        return Ok((target.state(options)?, None));
     }
     if let Some(until) = until {
         // What is named instead must be there for the asking, so it is tried.
         for manifest in too_new.into_iter().rev() {
-            let state = State::new(options)?;
+            let state = target.state(options)?;
             match load::restore(&state, storage, &map.identity, manifest) {
-                Ok(()) | Err(CheckpointDamage::ArenaTooSmall) => {
+                Ok(()) | Err(CheckpointDamage::ArenaTooSmall | CheckpointDamage::Device(_)) => {
                     return Err(RecoveryError::NotRetained {
                         until,
                         oldest: manifest.newest_image,
@@ -474,9 +527,10 @@ impl Replayer<'_> {
             ReplayFault::Refused(TransactionError::Placement(PlacementError::OutOfSpace {
                 ..
             })) => RecoveryError::ArenaTooSmall {
-                arena_bytes: self.state.arena.capacity_bytes(),
+                arena_bytes: self.state.structure.read().placement.capacity_bytes(),
                 lsn,
             },
+            ReplayFault::Refused(TransactionError::Device(error)) => error.clone().into(),
             _ => refuse(lsn, fault),
         }
     }

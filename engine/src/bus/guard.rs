@@ -1,14 +1,17 @@
 //! Reading pages: guards of one, views of several, digests of all.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 
 use super::Bus;
+use crate::device::DeviceError;
 use crate::digest::{Digest, StateDigester};
 use crate::graph::StaleReason;
 use crate::lsn::Lsn;
 use crate::page::PageId;
 use crate::state::State;
 use crate::state::content::SharedLock;
+use crate::state::memory::DEVICE_START;
 use crate::state::stripes::{Held, Patience, StripeSet};
 use crate::state::structure::Structure;
 use crate::state::table::{PageFault, Slot};
@@ -40,6 +43,20 @@ pub enum ReadError {
         /// Why.
         reason: StaleReason,
     },
+    /// The page is on a device that failed; the bus has to restore it from the log.
+    #[error("page {page} is on a device that failed: {fault}")]
+    Device {
+        /// The page that was to be read.
+        page: PageId,
+        /// What went wrong.
+        fault: DeviceError,
+    },
+    /// The page is in host memory, and was asked for as one on a device.
+    #[error("page {page} is not on a device; read it where it is")]
+    NotOnDevice {
+        /// The page.
+        page: PageId,
+    },
     /// A deferred wave has to run before the page can be read, and this thread holds a guard that it may have to wait for.
     #[error(
         "page {page} awaits a wave, but this thread holds {guards} guards; call propagate before taking them"
@@ -57,6 +74,8 @@ impl ReadError {
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
+            Self::Device { fault, .. } => fault.kind(),
+            Self::NotOnDevice { .. } => "page.not-on-device",
             Self::UnknownPage { .. } => "page.unknown",
             Self::StalePage { .. } => "page.stale",
             Self::StaleDerived { .. } => "derived.stale",
@@ -65,10 +84,11 @@ impl ReadError {
     }
 }
 
-/// The bytes of a page, where they are: nothing is copied. Commits to the page wait until it is dropped.
+/// The bytes of a page, where they are: nothing is copied, unless the page is on a device. Commits to the page wait until it
+/// is dropped.
 #[derive(Debug)]
 pub struct ReadGuard<'a> {
-    bytes: &'a [u8],
+    bytes: Cow<'a, [u8]>,
     lsn: Lsn,
     epoch: u64,
     _held: Held,
@@ -93,14 +113,14 @@ impl Deref for ReadGuard<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.bytes
+        &self.bytes
     }
 }
 
 /// The bytes of several pages as of one moment: no commit is in it in part.
 #[derive(Debug)]
 pub struct View<'a> {
-    pages: Vec<(PageId, &'a [u8])>,
+    pages: Vec<(PageId, Cow<'a, [u8]>)>,
     lsn: Lsn,
     _held: Held,
     _locks: Vec<SharedLock<'a>>,
@@ -112,12 +132,12 @@ impl View<'_> {
     pub fn page(&self, page: PageId) -> Option<&[u8]> {
         self.pages
             .iter()
-            .find_map(|(id, bytes)| (*id == page).then_some(*bytes))
+            .find_map(|(id, bytes)| (*id == page).then_some(&**bytes))
     }
 
     /// All pages, in the order in which they were asked for.
     pub fn pages(&self) -> impl Iterator<Item = (PageId, &[u8])> {
-        self.pages.iter().copied()
+        self.pages.iter().map(|(page, bytes)| (*page, &**bytes))
     }
 
     /// The highest LSN among the transactions that wrote to these pages.
@@ -170,7 +190,8 @@ impl State {
             }
             return Ok(ReadGuard {
                 // SAFETY: the lock of the stripe goes with the bytes.
-                bytes: unsafe { self.bytes(slot) },
+                bytes: unsafe { self.bytes(slot) }
+                    .map_err(|fault| ReadError::Device { page, fault })?,
                 lsn: Lsn(slot.lsn()),
                 epoch: slot.epoch(),
                 _held: self.count_guard(),
@@ -216,7 +237,9 @@ impl State {
                 }
                 lsn = lsn.max(slot.lsn());
                 // SAFETY: the lock of the stripe goes with the bytes.
-                found.push((*page, unsafe { self.bytes(slot) }));
+                let bytes = unsafe { self.bytes(slot) };
+                let bytes = bytes.map_err(|fault| ReadError::Device { page: *page, fault })?;
+                found.push((*page, bytes));
             }
             return Ok(View {
                 pages: found,
@@ -242,9 +265,9 @@ impl State {
             .filter_map(|stripe| self.stripes.shared(stripe, true))
             .collect();
         if locks.iter().all(|lock| lock.pending.is_empty()) {
-            return Ok(self.digest_locked(&structure, |stripe| {
+            return self.digest_locked(&structure, |stripe| {
                 locks.get(stripe as usize).map(|lock| &**lock)
-            }));
+            });
         }
         drop((locks, structure));
         if guards > 0 {
@@ -263,7 +286,7 @@ impl State {
             match self.stripes.try_exclusive(StripeSet::ALL) {
                 Ok(mut locked) => {
                     self.run_pending(&structure.graph, &mut locked);
-                    return Ok(self.digest_locked(&structure, |stripe| locked.get(stripe)));
+                    return self.digest_locked(&structure, |stripe| locked.get(stripe));
                 }
                 Err(busy) => {
                     drop(structure);
@@ -278,8 +301,9 @@ impl State {
         &self,
         structure: &Structure,
         stripe: impl Fn(u32) -> Option<&'a StripeState>,
-    ) -> Digest {
+    ) -> Result<Digest, ReadError> {
         let mut digester = StateDigester::new();
+        let mut of_device = self.digest_device(structure)?.into_iter();
         for index in 0..structure.used {
             let Some(slot) = self.table.slot(index).filter(|slot| slot.is_live()) else {
                 continue;
@@ -289,16 +313,31 @@ impl State {
                 && stripe(slot.stripe()).is_some_and(|state| {
                     self.stale_reason(&structure.graph, page, state).is_some()
                 });
-            // SAFETY: all stripes are locked.
-            let bytes = unsafe { self.bytes(slot) };
-            let digest = (!is_stale).then(|| Digest::of(bytes));
-            digester.page(page, slot.len_bytes(), digest);
+            let digest = if slot.offset() >= DEVICE_START {
+                of_device.next().unwrap_or_else(|| Digest::of(&[]))
+            } else {
+                // SAFETY: all stripes are locked.
+                let bytes = unsafe { self.bytes(slot) };
+                Digest::of(&bytes.map_err(|fault| ReadError::Device { page, fault })?)
+            };
+            digester.page(page, slot.len_bytes(), (!is_stale).then_some(digest));
         }
-        digester.finish()
+        Ok(digester.finish())
+    }
+
+    /// The digests of all pages on the device, which computes them, in id order. The caller holds all stripes.
+    fn digest_device(&self, structure: &Structure) -> Result<Vec<Digest>, ReadError> {
+        let pages: Vec<(PageId, &Slot)> = self.device_slots(structure).collect();
+        let slots: Vec<&Slot> = pages.iter().map(|(_, slot)| *slot).collect();
+        self.device_digests(&slots)
+            .map_err(|fault| ReadError::Device {
+                page: pages.first().map_or(PageId::new(0, 0), |(page, _)| *page),
+                fault,
+            })
     }
 
     /// Runs the deferred wave that `page` waits for.
-    fn catch_up(&self, page: PageId) -> Result<(), ReadError> {
+    pub(super) fn catch_up(&self, page: PageId) -> Result<(), ReadError> {
         let guards = crate::state::stripes::held(self.stripes.owner());
         if guards > 0 {
             return Err(ReadError::GuardHeld { page, guards });
@@ -344,7 +383,7 @@ impl State {
         }
     }
 
-    fn check_fresh(&self, page: PageId, lock: &SharedLock<'_>) -> Result<(), ReadError> {
+    pub(super) fn check_fresh(&self, page: PageId, lock: &SharedLock<'_>) -> Result<(), ReadError> {
         if lock.stale.is_empty() {
             return Ok(());
         }
@@ -361,7 +400,7 @@ impl State {
         }
     }
 
-    fn missing(&self, page: PageId) -> ReadError {
+    pub(super) fn missing(&self, page: PageId) -> ReadError {
         match self.table.explain(page) {
             PageFault::Stale => ReadError::StalePage { page },
             PageFault::Unknown => ReadError::UnknownPage { page },

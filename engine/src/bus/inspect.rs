@@ -5,6 +5,7 @@ use crate::log::LogStatistics;
 use crate::memory;
 use crate::page::{Location, PageId};
 use crate::state::State;
+use crate::state::memory::place_of;
 
 /// What is known of a page besides its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub struct PageInfo {
     pub len_bytes: u64,
     /// Where its bytes are.
     pub location: Location,
-    /// Its place in the arena: offset in bytes.
+    /// Its place in the arena, or in the memory of the device: offset in bytes.
     pub offset: u64,
     /// How many transactions have written to it; for a derived page, how many waves of this process changed it.
     pub epoch: u64,
@@ -100,7 +101,7 @@ impl State {
         Ok(PageInfo {
             len_bytes: slot.len_bytes(),
             location: slot.location(),
-            offset: slot.offset(),
+            offset: place_of(slot.offset()),
             epoch: slot.epoch(),
             is_derived: slot.is_derived(),
             metadata: metadata

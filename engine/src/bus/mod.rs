@@ -3,6 +3,7 @@
 //! `open` recovers or creates, `read` gives guards and views, `inspect` tells about pages and figures.
 //! Changes go through [`crate::Transaction`].
 
+mod device;
 mod guard;
 mod inspect;
 mod open;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use device::{DevicePage, DeviceRestored, RestoreDeviceError};
 pub use guard::{ReadError, ReadGuard, View};
 pub use inspect::{PageInfo, Statistics};
 pub use open::{OpenError, OpenReport};

@@ -24,7 +24,6 @@ use crate::log::segment::{
 use crate::log::tail::Torn;
 use crate::log::writer::{FIRST_POSITION, LogWriter, Resume};
 use crate::lsn::Lsn;
-use crate::memory::ArenaError;
 use crate::options::Options;
 use crate::recovery::{Rebuilt, RecoveryError, rebuild};
 use crate::state::State;
@@ -95,6 +94,7 @@ impl RecoveryError {
             Self::Record { .. } => "log.record",
             Self::Arena(_) => "memory.arena",
             Self::ArenaTooSmall { .. } => "open.option",
+            Self::Device(error) => error.kind(),
             Self::Aborted => "open.aborted",
         }
     }
@@ -243,7 +243,7 @@ fn create(
         .map_err(failed("create", name.clone()))?;
     begin_segment(storage, &segment).map_err(failed("write", name))?;
     Ok(Parts {
-        state: State::new(options).map_err(|error: ArenaError| RecoveryError::from(error))?,
+        state: State::new(options).map_err(RecoveryError::from)?,
         log: LogWriter::new(
             maker,
             Arc::clone(clock),
@@ -259,6 +259,7 @@ fn create(
             next_sequence: 1,
             kept: Vec::new(),
             identity,
+            is_broken: false,
         },
         report: OpenReport {
             created: true,

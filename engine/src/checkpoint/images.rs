@@ -12,6 +12,8 @@ use crate::lsn::Lsn;
 use crate::page::PageId;
 use crate::state::State;
 use crate::state::content::SharedLock;
+use super::write::CheckpointError;
+use crate::state::memory::DEVICE_START;
 use crate::state::table::Slot;
 use crate::storage::StorageFile;
 
@@ -20,6 +22,8 @@ use crate::storage::StorageFile;
 const BATCH_BYTES: usize = 1 << 20;
 /// So much of a page is copied before commits to its stripe are let in between: some microseconds.
 const CHUNK_BYTES: u64 = 16 << 10;
+/// The same of a page on a device, where each copy has to be waited for.
+const DEVICE_CHUNK_BYTES: u64 = 1 << 20;
 
 /// What the image writer wrote.
 pub(super) struct Written {
@@ -72,7 +76,14 @@ impl<'a> ImageWriter<'a> {
     ///
     /// Those of the page are as of its first chunk; later chunks may be newer. Recovery then repeats writes that
     /// such a chunk holds already, all of them and in their order, which leaves every byte as the last one did.
-    pub(super) fn page(&mut self, entry: &mut PageEntry, is_full: bool) -> Result<(), Poison> {
+    ///
+    /// # Errors
+    /// When the disk fails, or a device that the page is on.
+    pub(super) fn page(
+        &mut self,
+        entry: &mut PageEntry,
+        is_full: bool,
+    ) -> Result<(), CheckpointError> {
         let state = self.bus.state();
         let mut chunks = None;
         loop {
@@ -98,27 +109,35 @@ impl<'a> ImageWriter<'a> {
                     _ if is_full => u64::MAX,
                     _ => dirty,
                 };
-                chunks_of(granules, slot.granule_bytes(), slot.len_bytes()).peekable()
+                let chunk_bytes = if slot.offset() >= DEVICE_START {
+                    DEVICE_CHUNK_BYTES
+                } else {
+                    CHUNK_BYTES
+                };
+                chunks_of(
+                    granules,
+                    slot.granule_bytes(),
+                    slot.len_bytes(),
+                    chunk_bytes,
+                )
+                .peekable()
             });
             if chunks.peek().is_none() {
                 return Ok(());
             }
             self.newest = self.newest.max(lsn);
-            // SAFETY: the stripe is locked until the images are copied.
-            let bytes = unsafe { state.bytes(slot) };
             let mut looked_at = 0;
             while looked_at < CHUNK_BYTES
                 && let Some((start, end)) = chunks.next()
             {
                 looked_at += end - start;
-                let Some(image) = bytes.get(start as usize..end as usize) else {
-                    continue;
-                };
+                // SAFETY: the stripe is locked until the image is copied.
+                let image = unsafe { state.content(slot, start..end)? };
                 // A page starts as zeros, so a full checkpoint need not say so.
                 if is_full && image.iter().all(|byte| *byte == 0) {
                     continue;
                 }
-                self.image(entry.page, lsn, start, image);
+                self.image(entry.page, lsn, start, &image);
             }
             drop(lock);
             self.seal();
@@ -174,6 +193,12 @@ impl<'a> ImageWriter<'a> {
         self.position += self.batch.len() as u64;
         self.batch.clear();
         Ok(())
+    }
+
+    /// Gives up; no manifest will refer to the file.
+    pub(super) fn discard(self) -> Result<(), Poison> {
+        let removed = self.bus.storage().remove(&self.name);
+        removed.map_err(|error| self.bus.log().poison("removal", &self.name, None, &error))
     }
 
     pub(super) fn finish(mut self) -> Result<Written, Poison> {
@@ -242,16 +267,17 @@ fn dirty_ranges(
     })
 }
 
-/// The byte ranges of set granules, none longer than [`CHUNK_BYTES`].
+/// The byte ranges of set granules, none longer than `chunk_bytes`.
 fn chunks_of(
     granules: u64,
     granule_bytes: u64,
     len_bytes: u64,
+    chunk_bytes: u64,
 ) -> impl Iterator<Item = (u64, u64)> {
-    dirty_ranges(granules, granule_bytes, len_bytes).flat_map(|(start, end)| {
+    dirty_ranges(granules, granule_bytes, len_bytes).flat_map(move |(start, end)| {
         (start..end)
-            .step_by(CHUNK_BYTES as usize)
-            .map(move |at| (at, end.min(at + CHUNK_BYTES)))
+            .step_by(chunk_bytes as usize)
+            .map(move |at| (at, end.min(at + chunk_bytes)))
     })
 }
 
@@ -271,7 +297,7 @@ mod tests {
 
     #[test]
     fn chunks_are_short_and_cover_what_changed() {
-        let chunks = chunks_of(0b1101, 32 << 10, 100 << 10).collect::<Vec<_>>();
+        let chunks = chunks_of(0b1101, 32 << 10, 100 << 10, CHUNK_BYTES).collect::<Vec<_>>();
         let kib = |from: u64, to: u64| (from << 10, to << 10);
         assert_eq!(
             chunks,

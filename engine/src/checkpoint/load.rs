@@ -8,10 +8,12 @@ use super::format::{
     parse_images_name, parse_manifest_name,
 };
 use crate::checksum::crc32c;
+use crate::device::DeviceError;
 use crate::log::format::Identity;
 use crate::memory::{History, Placement};
-use crate::page::PageId;
+use crate::page::{Location, PageId};
 use crate::state::State;
+use crate::state::memory::{DeviceRuns, offset_at};
 use crate::state::structure::{Journal, home_stripe, is_retired};
 use crate::storage::{Storage, StorageFile};
 
@@ -46,6 +48,9 @@ pub enum CheckpointDamage {
         /// What is wrong.
         why: String,
     },
+    /// The device cannot hold its pages, or fails.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Its pages do not fit the arena.
     #[error("the arena is too small for the pages of the checkpoint")]
     ArenaTooSmall,
@@ -115,10 +120,16 @@ pub(crate) fn restore(
     manifest: &Manifest,
 ) -> Result<(), CheckpointDamage> {
     let name = manifest_name(manifest.sequence);
-    let arena_bytes = state.arena.capacity_bytes();
-    let fits = |page: &PageEntry| page.offset.saturating_add(page.len_bytes) <= arena_bytes;
+    let arena_bytes = state.structure.read().placement.capacity_bytes();
+    let on_device = |page: &PageEntry| page.location == Location::Device;
+    let fits = |page: &PageEntry| {
+        on_device(page) || page.offset.saturating_add(page.len_bytes) <= arena_bytes
+    };
     if !manifest.pages.iter().all(fits) {
         return Err(CheckpointDamage::ArenaTooSmall);
+    }
+    if manifest.pages.iter().any(on_device) {
+        occupy_device(state, manifest)?;
     }
     structure(state, manifest).map_err(|why| CheckpointDamage::Damaged { file: name, why })?;
     for file in &manifest.images {
@@ -127,15 +138,42 @@ pub(crate) fn restore(
     Ok(())
 }
 
+/// Gives memory to the pages on the device.
+fn occupy_device(state: &State, manifest: &Manifest) -> Result<(), CheckpointDamage> {
+    let space = state.device_space()?;
+    let pages_bytes = space.pages_bytes();
+    let pages = manifest
+        .pages
+        .iter()
+        .filter(|page| page.location == Location::Device);
+    for page in pages {
+        let end = page.offset.saturating_add(page.len_bytes);
+        if end > pages_bytes {
+            return Err(DeviceError::OutOfMemory {
+                asked_bytes: end,
+                mapped_bytes: space.mapped_bytes(),
+                capacity_bytes: pages_bytes,
+            }
+            .into());
+        }
+        space.occupy(page.offset..end)?;
+    }
+    Ok(())
+}
+
 fn structure(state: &State, manifest: &Manifest) -> Result<(), String> {
     let mut structure = state.structure.write();
+    let capacity_bytes = structure.placement.capacity_bytes();
+    let places = |location: Location| {
+        let pages = manifest.pages.iter();
+        pages
+            .filter(move |page| (page.location == Location::Device) == (location == Location::Device))
+            .map(|page| (page.offset, page.len_bytes))
+    };
     let (peak_footprint_bytes, allocations_total, releases_total) = manifest.history;
     structure.placement = Placement::restore(
-        state.arena.capacity_bytes(),
-        manifest
-            .pages
-            .iter()
-            .map(|page| (page.offset, page.len_bytes)),
+        capacity_bytes,
+        places(Location::Host),
         History {
             peak_footprint_bytes,
             allocations_total,
@@ -143,6 +181,14 @@ fn structure(state: &State, manifest: &Manifest) -> Result<(), String> {
         },
     )
     .map_err(|error| error.to_string())?;
+    if let Some(space) = state.device.get() {
+        structure.device_placement = Placement::restore(
+            space.pages_bytes(),
+            places(Location::Device),
+            History::default(),
+        )
+        .map_err(|error| error.to_string())?;
+    }
     let positions = manifest.pages.len() + manifest.free.len() + manifest.retired.len();
     let indices = manifest
         .pages
@@ -184,14 +230,14 @@ fn structure(state: &State, manifest: &Manifest) -> Result<(), String> {
         let stripe = home_stripe(page.index());
         slot.occupy(
             page.generation(),
-            entry.offset,
+            offset_at(entry.location, entry.offset),
             entry.len_bytes,
             entry.location,
             stripe,
         );
         slot.set_epoch(entry.epoch);
         slot.set_lsn(entry.lsn.0);
-        state.arena.unpoison(entry.offset, entry.len_bytes as usize);
+        state.arena.unpoison(slot.offset(), entry.len_bytes as usize);
     }
     let mut journal = Journal::default();
     for connection in &manifest.connections {
@@ -239,9 +285,12 @@ fn images(
             if end.is_none_or(|end| end > slot.len_bytes()) {
                 return Err("is outside of its page");
             }
+            let offset = slot.offset() + image.offset;
             // SAFETY: the range is inside the page, and nobody else knows of this state yet.
-            unsafe { state.arena.copy_in(slot.offset() + image.offset, bytes) }
-                .ok_or("is outside of the arena")?;
+            if unsafe { state.arena.copy_in(offset, bytes) }.is_none() {
+                // On the device; or in the arena of another state than this, which is a shadow.
+                DeviceRuns::default().write(state, offset, bytes);
+            }
         }
         Ok(())
     })

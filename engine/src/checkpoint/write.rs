@@ -6,6 +6,7 @@ use super::format::{Connection, ImageFile, Manifest, PageEntry, UNFINISHED_SUFFI
 use super::images::ImageWriter;
 use crate::bus::Bus;
 use crate::codec::CodecError;
+use crate::device::DeviceError;
 use crate::log::format::Identity;
 use crate::log::reader::{LogError, discover};
 use crate::log::{Poison, TransformId};
@@ -13,6 +14,7 @@ use crate::lsn::Lsn;
 use crate::options::Retention;
 use crate::page::PageId;
 use crate::recovery::Rebuilt;
+use crate::state::memory::place_of;
 use crate::state::table::Slot;
 
 /// A chain of more files than this is begun anew.
@@ -27,6 +29,9 @@ pub enum CheckpointError {
     /// The disk failed, now or earlier; the bus is read-only.
     #[error("the bus is read-only since an error of its files: {0}; open it again")]
     Poisoned(#[from] Poison),
+    /// A device failed, so the pages on it cannot be read; they have to be restored from the log first. Nothing has changed, but that the next checkpoint is a full one.
+    #[error("pages on the device cannot be read: {0}")]
+    Device(#[from] DeviceError),
     /// The thread holds a read guard, for which a commit that the checkpoint waits for may be waiting.
     #[error(
         "this thread holds {guards} read guards or views of the bus; drop them before the checkpoint"
@@ -77,6 +82,8 @@ pub(crate) struct Checkpoints {
     /// Oldest first.
     pub kept: Vec<Kept>,
     pub identity: Identity,
+    /// Whether a checkpoint was given up after it had taken images: the next one must be full.
+    pub is_broken: bool,
 }
 
 impl Checkpoints {
@@ -104,6 +111,7 @@ impl Checkpoints {
                 })
                 .collect(),
             identity: rebuilt.map.identity,
+            is_broken: false,
         }
     }
 
@@ -123,10 +131,17 @@ impl Checkpoints {
             .last()
             .map(|kept| kept.images.clone())
             .unwrap_or_default();
-        let is_full = is_worn(&chain, &manifest);
+        let is_full = self.is_broken || is_worn(&chain, &manifest);
         let mut images = ImageWriter::create(bus, sequence, manifest.replay_after, &self.identity)?;
         for entry in &mut manifest.pages {
-            images.page(entry, is_full)?;
+            if let Err(error) = images.page(entry, is_full) {
+                if let CheckpointError::Device(_) = &error {
+                    // What was copied up to here counts as unchanged, and nobody has it.
+                    self.is_broken = true;
+                    images.discard()?;
+                }
+                return Err(error);
+            }
         }
         let written = images.finish()?;
         manifest.newest_image = written.newest.max(manifest.replay_after);
@@ -147,6 +162,7 @@ impl Checkpoints {
         manifest.durable_lsn = bus.log().durable_lsn();
         write_manifest(bus, &manifest, &self.identity)?;
         self.next_sequence = sequence + 1;
+        self.is_broken = false;
         self.kept.push(Kept {
             sequence,
             replay_after: manifest.replay_after,
@@ -192,7 +208,7 @@ fn snapshot_structure(bus: &Bus, sequence: u64) -> Manifest {
         match state.table.slot(index) {
             Some(slot) if slot.is_live() => pages.push(PageEntry {
                 page: id(index, slot),
-                offset: slot.offset(),
+                offset: place_of(slot.offset()),
                 len_bytes: slot.len_bytes(),
                 location: slot.location(),
                 epoch: 0,

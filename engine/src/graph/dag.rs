@@ -6,6 +6,7 @@ use super::{
     component::{ComponentId, Components, Merged},
     diff::LINE_BYTES,
     error::GraphError,
+    observer::REMOTE_START,
     transform::{Mapping, Transform},
 };
 use crate::page::{MAX_PAGE_LEN_BYTES, PageIndex};
@@ -117,6 +118,8 @@ pub(super) struct Vertex {
     pub(super) children: SmallVec<[ChildRef; 2]>,
     pub(super) page: PageIndex,
     is_alive: bool,
+    /// Whether its page or a parent's is at [`REMOTE_START`] or beyond. False for a node that is not derived.
+    pub(super) is_remote: bool,
     /// How each parent reaches this node; absent if all do as [`Reach::Identity`].
     reaches: Option<Box<SmallVec<[Reach; 1]>>>,
 }
@@ -190,6 +193,7 @@ impl Graph {
             level: 0,
             granule_mask: 0,
             is_alive: true,
+            is_remote: false,
             reaches: None,
         };
         let node = self.place(vertex)?;
@@ -320,6 +324,11 @@ impl Graph {
         parents: &[Node],
     ) -> Result<Merged, GraphError> {
         let (reaches, granule_mask) = self.check_connect(child, &*transform, parents)?;
+        let mut extents = parents.iter().chain([&child]);
+        let is_remote = extents.any(|node| {
+            self.extent(*node)
+                .is_some_and(|extent| extent.offset >= REMOTE_START)
+        });
         for (position, (parent, reach)) in (0_u32..).zip(parents.iter().zip(&reaches)) {
             let Some(from) = self.vertices.get_mut(parent.0 as usize) else {
                 continue;
@@ -336,6 +345,7 @@ impl Graph {
         if let Some(vertex) = self.vertices.get_mut(child.0 as usize) {
             vertex.transform = Some(transform);
             vertex.granule_mask = granule_mask;
+            vertex.is_remote = is_remote;
             let is_plain = reaches.iter().all(|reach| *reach == Reach::Identity);
             vertex.reaches = (!is_plain).then(|| Box::new(reaches));
         }
@@ -445,6 +455,7 @@ impl Graph {
         if let Some(vertex) = self.vertices.get_mut(child.0 as usize) {
             vertex.transform = None;
             vertex.granule_mask = 0;
+            vertex.is_remote = false;
             vertex.reaches = None;
         }
         self.derived_count -= 1;

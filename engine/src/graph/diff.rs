@@ -10,7 +10,7 @@ pub(super) const LINE_BYTES: usize = 64;
 /// Copies `new` to `old` where they differ and tells the first and the last position of that;
 /// `None` if they are equal. Both must have the same length.
 #[inline(always)]
-pub(super) fn write_difference(old: &mut [u8], new: &[u8]) -> Option<(usize, usize)> {
+pub(crate) fn write_difference(old: &mut [u8], new: &[u8]) -> Option<(usize, usize)> {
     let (Ok(line), Ok(new_line)) = (
         <&mut [u8; LINE_BYTES]>::try_from(&mut *old),
         <&[u8; LINE_BYTES]>::try_from(new),

@@ -16,6 +16,7 @@ mod observer;
 mod parallel;
 mod queue;
 mod registry;
+mod remote;
 mod semiring;
 mod stale;
 #[cfg(test)]
@@ -28,12 +29,14 @@ mod transform;
 mod wave;
 mod worker;
 
+pub(crate) use diff::write_difference;
+
 pub use builtin::{Concat, Copy, Slice, Xor, register_builtins};
 pub use component::{ComponentId, Merged};
 pub use dag::{Derivation, Edge, Extent, Graph, Node};
 pub use elementwise::{Elementwise, Form};
 pub use error::GraphError;
-pub use observer::{PageBytes, WaveObserver, WaveSummary};
+pub use observer::{PageBytes, REMOTE_START, WaveObserver, WaveSummary};
 pub use registry::{RegistryError, TransformRegistry};
 pub use semiring::{Lane, Semiring};
 pub use stale::{Stale, StaleReason, StaleSet};

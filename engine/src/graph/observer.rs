@@ -2,14 +2,21 @@
 
 use std::ops::Range;
 
-use super::{dag::Node, stale::StaleReason};
+use super::{
+    dag::{Extent, Node},
+    stale::StaleReason,
+    transform::{Transform, TransformError},
+};
 use crate::page::PageIndex;
+
+/// Extents from here on lie in memory that the processor cannot address, on a device: their bytes are copied.
+pub const REMOTE_START: u64 = 1 << 62;
 
 /// The memory that pages lie in.
 ///
 /// # Safety
-/// For every range that lies in the memory, both methods return exactly the bytes there, at the
-/// same address each time, and disjoint ranges never alias. Neither looks at other bytes.
+/// For every range that lies in the memory below [`REMOTE_START`], `bytes` and `bytes_mut` return exactly the bytes there, at the
+/// same address each time, and disjoint ranges never alias. No method looks at other bytes.
 pub unsafe trait PageBytes: Sync {
     /// The bytes from `offset` on.
     ///
@@ -26,6 +33,47 @@ pub unsafe trait PageBytes: Sync {
         reason = "exclusion is the caller's, by locks and by levels"
     )]
     unsafe fn bytes_mut(&self, offset: u64, len: usize) -> &mut [u8];
+
+    /// Copies the bytes from `offset` on, which is at [`REMOTE_START`] or beyond, to `into`.
+    ///
+    /// # Errors
+    /// When the memory fails, or there is none.
+    ///
+    /// # Safety
+    /// The range lies in the memory, and nothing writes to it meanwhile.
+    unsafe fn fetch(&self, offset: u64, into: &mut [u8]) -> Result<(), TransformError> {
+        let _ = (offset, into);
+        Err(TransformError::failed("there is no device"))
+    }
+
+    /// Copies `bytes` to `offset`, which is at [`REMOTE_START`] or beyond.
+    ///
+    /// # Errors
+    /// When the memory fails, or there is none.
+    ///
+    /// # Safety
+    /// The range lies in the memory, and nothing else accesses it meanwhile.
+    unsafe fn store(&self, offset: u64, bytes: &[u8]) -> Result<(), TransformError> {
+        let _ = (offset, bytes);
+        Err(TransformError::failed("there is no device"))
+    }
+
+    /// Has a device compute `range` of a page, where all its memory is on one and that knows how. Says which bytes changed; `None`
+    /// leaves it to the processor.
+    ///
+    /// # Safety
+    /// The extents lie in the memory, the output apart from the inputs; nothing else accesses the output, and nothing
+    /// writes to the inputs, meanwhile.
+    unsafe fn offload(
+        &self,
+        transform: &dyn Transform,
+        inputs: &[Extent],
+        output: Extent,
+        range: Range<u64>,
+    ) -> Option<Result<Option<Range<u64>>, TransformError>> {
+        let _ = (transform, inputs, output, range);
+        None
+    }
 }
 
 /// Told what a wave does, in an order that is the same for any number of threads.

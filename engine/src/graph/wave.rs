@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::{
     dag::{ChildRef, Graph, Node, Reach, Vertex},
     dirty::{MAX_SPANS, Span, Spans},
-    observer::{PageBytes, WaveObserver, WaveSummary},
+    observer::{PageBytes, REMOTE_START, WaveObserver, WaveSummary},
     parallel::{self, Admission, Task},
     queue::{Dirty, END, WorkQueue},
     stale::{StaleReason, StaleSet},
@@ -450,9 +450,11 @@ unsafe fn prefetch<M: PageBytes>(memory: &M, vertex: &Vertex) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: the caller says that the extent lies in `memory` and is not written; a prefetch
         // accesses nothing that the program can observe.
-        unsafe {
-            let bytes = memory.bytes(vertex.extent.offset, vertex.extent.len as usize);
-            _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().cast());
+        if vertex.extent.offset < REMOTE_START {
+            unsafe {
+                let bytes = memory.bytes(vertex.extent.offset, vertex.extent.len as usize);
+                _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().cast());
+            }
         }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]

@@ -6,7 +6,8 @@ use super::{
     dag::{Graph, ParentRef, Vertex},
     diff::write_difference,
     dirty::{Span, Spans},
-    observer::PageBytes,
+    observer::{PageBytes, REMOTE_START},
+    remote,
     stale::StaleReason,
     transform::TransformError,
 };
@@ -54,10 +55,17 @@ impl<'m> Worker<'m> {
         vertex: &Vertex,
         span: Span,
     ) -> Result<Option<Span>, TransformError> {
+        if vertex.is_remote {
+            let mut spans = Spans::default();
+            spans.set(span);
+            // SAFETY: the caller's promises are those that this asks for.
+            let changed = unsafe { self.compute_many(graph, memory, vertex, &spans)? };
+            return Ok(changed.as_slice().first().copied());
+        }
         // SAFETY: the caller's promises are those that these ask for, in this order.
         unsafe {
             self.evaluate(graph, memory, vertex, 0, span)?;
-            Ok(self.commit(memory, vertex, 0, span))
+            self.commit(memory, vertex, 0, span)
         }
     }
 
@@ -77,6 +85,26 @@ impl<'m> Worker<'m> {
             .as_slice()
             .iter()
             .map(|s| s.round(vertex.granule_mask, vertex.extent.len));
+        if vertex.is_remote {
+            let mut changed = Spans::default();
+            let mut offloaded = 0;
+            for span in rounded.clone() {
+                // SAFETY: the caller's promises are those that this asks for.
+                match unsafe { remote::offload(graph, memory, vertex, span) } {
+                    None => break,
+                    Some(result) => {
+                        if let Some(span) = result? {
+                            changed.push(span);
+                        }
+                        offloaded += 1;
+                    }
+                }
+            }
+            // A device that takes one span of a node takes all of them.
+            if offloaded > 0 {
+                return Ok(changed);
+            }
+        }
         let mut at = 0;
         for span in rounded.clone() {
             // SAFETY: the caller's promises are those that this asks for.
@@ -87,7 +115,7 @@ impl<'m> Worker<'m> {
         let mut at = 0;
         for span in rounded {
             // SAFETY: the caller's promises are those that this asks for.
-            if let Some(span) = unsafe { self.commit(memory, vertex, at, span) } {
+            if let Some(span) = unsafe { self.commit(memory, vertex, at, span)? } {
                 changed.push(span);
             }
             at += span.len_bytes() as usize;
@@ -119,6 +147,10 @@ impl<'m> Worker<'m> {
         let Some(out) = self.out.get_mut(at..end) else {
             return Ok(());
         };
+        if vertex.is_remote {
+            // SAFETY: the caller's promises are those that this asks for.
+            return unsafe { remote::evaluate(graph, memory, vertex, span, out) };
+        }
         let bytes_of = |parent: &ParentRef| {
             let extent = graph
                 .vertices
@@ -153,17 +185,22 @@ impl<'m> Worker<'m> {
         vertex: &Vertex,
         at: usize,
         span: Span,
-    ) -> Option<Span> {
+    ) -> Result<Option<Span>, TransformError> {
         let len = span.len_bytes() as usize;
-        let new = self.out.get(at..at + len)?;
+        let Some(new) = self.out.get(at..at + len) else {
+            return Ok(None);
+        };
+        if vertex.extent.offset >= REMOTE_START {
+            // SAFETY: the caller's promises are those that this asks for.
+            return unsafe { remote::commit(memory, vertex, span, new) };
+        }
         // SAFETY: the caller says that the node lies in `memory` and nothing else accesses it; a
         // span lies within its page.
         let old = unsafe { memory.bytes_mut(vertex.extent.offset + u64::from(span.first), len) };
-        let (first, last) = write_difference(old, new)?;
-        Some(Span {
+        Ok(write_difference(old, new).map(|(first, last)| Span {
             first: span.first + first as u32,
             last: span.first + last as u32,
-        })
+        }))
     }
 }
 

@@ -442,7 +442,9 @@ fn manifest_head(
                 CheckpointDamage::Io { source, .. } => FileFault::Unreadable(source.to_string()),
                 CheckpointDamage::Newer { why, .. } => FileFault::Newer(why),
                 CheckpointDamage::Damaged { why, .. } => FileFault::Damaged(why),
-                CheckpointDamage::ArenaTooSmall => FileFault::Damaged(damage.to_string()),
+                CheckpointDamage::ArenaTooSmall | CheckpointDamage::Device(_) => {
+                    FileFault::Damaged(damage.to_string())
+                }
             }
         })?;
     if manifest.sequence != sequence {

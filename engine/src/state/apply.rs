@@ -6,6 +6,7 @@
 //! are copied in the order of the log.
 
 use super::State;
+use super::memory::DeviceRuns;
 use super::table::Slot;
 use crate::log::compression::UnpackFault;
 use crate::log::format::{MalformedRun, Run, Runs};
@@ -163,10 +164,10 @@ impl State {
         }
         // SAFETY: the range is inside the page, and the caller keeps everybody else away from it.
         let copied = unsafe { self.arena.copy_in(slot.offset() + run.offset, run.bytes) };
-        debug_assert!(
-            copied.is_some(),
-            "the table places a page outside of the arena"
-        );
+        if copied.is_none() {
+            // On the device; or in the arena of another state than this, which is a shadow.
+            DeviceRuns::default().write(self, slot.offset() + run.offset, run.bytes);
+        }
         slot.touch(waiting.lsn.0);
         slot.mark_dirty(run.offset, run.bytes.len() as u64);
         Ok(())

@@ -3,6 +3,7 @@
 use parking_lot::RwLockReadGuard;
 
 use super::State;
+use super::memory::DeviceRuns;
 use super::stripes::{Exclusive, Held};
 use super::table::Slot;
 use super::wave::StripeState;
@@ -15,15 +16,6 @@ use crate::page::PageId;
 pub(crate) type SharedLock<'a> = RwLockReadGuard<'a, StripeState>;
 
 impl State {
-    /// The bytes of a page.
-    ///
-    /// # Safety
-    /// The caller holds the stripe of the page, and keeps it for as long as the reference lives.
-    pub(crate) unsafe fn bytes(&self, slot: &Slot) -> &[u8] {
-        // SAFETY: nobody writes to the page while the caller holds its stripe.
-        unsafe { self.arena.bytes(slot.offset(), slot.len_bytes() as usize) }.unwrap_or_default()
-    }
-
     /// Locks the stripe of `page` shared and makes sure that the page is still there.
     pub(crate) fn lock_shared(&self, page: PageId) -> Option<(&Slot, SharedLock<'_>)> {
         let recursively = super::stripes::held(self.stripes.owner()) > 0;
@@ -57,6 +49,7 @@ impl State {
         runs: Runs<'_>,
         lsn: Lsn,
     ) {
+        let mut device_runs = DeviceRuns::default();
         for run in runs.flatten() {
             let Some(slot) = self.table.slot(run.page.index()) else {
                 continue;
@@ -64,10 +57,10 @@ impl State {
             let len_bytes = run.bytes.len() as u64;
             // SAFETY: the caller holds the page's stripe exclusively, and checked the run against its length.
             let copied = unsafe { self.arena.copy_in(slot.offset() + run.offset, run.bytes) };
-            debug_assert!(
-                copied.is_some(),
-                "the table places a page outside of the arena"
-            );
+            if copied.is_none() {
+                let written = device_runs.write(self, slot.offset() + run.offset, run.bytes);
+                debug_assert!(written, "the table places a page outside of the arena");
+            }
             slot.touch(lsn.0);
             slot.mark_dirty(run.offset, len_bytes);
             if slot.has_children()

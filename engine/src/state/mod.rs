@@ -1,22 +1,28 @@
 //! The state of a bus in memory: pages, their bytes, and what connects them.
 //!
 //! `table` says where each page is, `structure` changes which pages there are, `stripes` are the locks,
-//! `content` reads and writes bytes under them, `apply` repeats what a log says, `wave` carries changes to derived pages.
+//! `memory` knows the arena from the device, whose pages are in `device`, `content` reads and writes bytes under them, `apply` repeats what a log says, `wave` carries changes to derived pages.
 //!
 //! Invariant: nothing here knows of files; recovery and replay build the same state that commits do,
 //! through the same functions.
 
 pub(crate) mod apply;
 pub(crate) mod content;
+pub(crate) mod device;
+pub(crate) mod memory;
 pub(crate) mod stripes;
 pub(crate) mod structure;
 pub(crate) mod table;
 pub(crate) mod wave;
 
+use std::sync::{Arc, OnceLock};
+
 use parking_lot::RwLock;
 
+use crate::device::{Device, DeviceError};
 use crate::memory::{Arena, ArenaError};
-use crate::options::{Options, Propagation};
+use crate::options::{DeviceOptions, Options, Propagation};
+use device::DeviceSpace;
 use stripes::Stripes;
 use structure::Structure;
 use table::PageTable;
@@ -25,6 +31,10 @@ use wave::StripeState;
 /// Everything that a log builds.
 pub(crate) struct State {
     pub arena: Arena,
+    /// The memory of the device, once there is a page on it.
+    pub device: OnceLock<Arc<DeviceSpace>>,
+    pub chosen_device: Option<Arc<dyn Device>>,
+    pub device_options: DeviceOptions,
     pub table: PageTable,
     pub structure: RwLock<Structure>,
     pub stripes: Stripes<StripeState>,
@@ -33,10 +43,43 @@ pub(crate) struct State {
     pub scratch: wave::ScratchPool,
 }
 
+/// Why there is no memory for a state.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateError {
+    #[error(transparent)]
+    Arena(#[from] ArenaError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+/// An arena that no page lies in.
+const NO_ARENA_BYTES: u64 = 4096;
+
 impl State {
-    pub(crate) fn new(options: &Options) -> Result<Self, ArenaError> {
+    pub(crate) fn new(options: &Options) -> Result<Self, StateError> {
+        let state = Self::with_arena(options, options.arena_bytes)?;
+        if state.chosen_device.is_some() {
+            // Taken and pinned now, and not when the first page needs it.
+            state.device_space()?;
+        }
+        Ok(state)
+    }
+
+    /// A state of which only what is on the device matters, and is written to `space`, which is emptied: for filling
+    /// the device of another state anew. It has the same pages in the same places.
+    pub(crate) fn shadow(options: &Options, space: &Arc<DeviceSpace>) -> Result<Self, StateError> {
+        space.restart()?;
+        let state = Self::with_arena(options, NO_ARENA_BYTES)?;
+        state.device.get_or_init(|| Arc::clone(space));
+        Ok(state)
+    }
+
+    fn with_arena(options: &Options, mapped_bytes: u64) -> Result<Self, ArenaError> {
         Ok(Self {
-            arena: Arena::new(options.arena_bytes)?,
+            arena: Arena::new(mapped_bytes)?,
+            device: OnceLock::new(),
+            chosen_device: options.device.clone(),
+            device_options: options.device_options,
             table: PageTable::new(),
             structure: RwLock::new(Structure::new(
                 options.arena_bytes,

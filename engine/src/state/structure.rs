@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::State;
+use super::memory::{DEVICE_START, offset_at, place_of};
 use super::table::{NO_NODE, PageFault, Slot};
 use crate::graph::{Extent, Graph, Merged, Node, TransformRegistry};
 use crate::log::TransformId;
 use crate::log::record::Op;
 use crate::lsn::Lsn;
-use crate::memory::{History, Placement};
+use crate::memory::{History, Placement, PlacementError};
 use crate::page::{Location, PageId, PageIndex};
 use crate::transaction::TransactionError;
 
@@ -24,6 +25,8 @@ const MAX_GENERATION: u32 = u32::MAX - 1;
 /// What only the exclusive structure lock may change.
 pub(crate) struct Structure {
     pub placement: Placement,
+    /// Of pages on the device; of no capacity before there was one.
+    pub device_placement: Placement,
     pub graph: Graph,
     pub transforms: TransformRegistry,
     pub metadata: BTreeMap<PageIndex, BTreeMap<String, Vec<u8>>>,
@@ -65,14 +68,15 @@ enum Undo {
 #[derive(Default)]
 pub(crate) struct Journal {
     undo: Vec<Undo>,
-    /// The allocator's counters before the first allocation.
-    history: Option<History>,
+    /// The counters of both allocators before the first allocation.
+    history: Option<(History, History)>,
 }
 
 impl Structure {
     pub(crate) fn new(arena_bytes: u64, transforms: TransformRegistry) -> Self {
         Self {
             placement: Placement::new(arena_bytes),
+            device_placement: Placement::new(0),
             graph: Graph::new(),
             transforms,
             metadata: BTreeMap::new(),
@@ -80,6 +84,16 @@ impl Structure {
             used: 0,
             lsn: Lsn::ZERO,
         }
+    }
+}
+
+impl Structure {
+    /// Gives back the place of a page.
+    fn release(&mut self, offset: u64, len_bytes: u64) -> Result<(), PlacementError> {
+        if offset >= DEVICE_START {
+            return self.device_placement.release(place_of(offset), len_bytes);
+        }
+        self.placement.release(offset, len_bytes)
     }
 }
 
@@ -134,8 +148,9 @@ impl State {
             .slot_or_grow(index)
             .ok_or(TransactionError::TableFull)?;
         let history = structure.placement.statistics().history();
-        let offset = structure.placement.allocate(len_bytes)?;
-        journal.history.get_or_insert(history);
+        let device_history = structure.device_placement.statistics().history();
+        let offset = self.place(structure, len_bytes, location)?;
+        journal.history.get_or_insert((history, device_history));
         if structure.free.pop().is_none() {
             structure.used += 1;
         }
@@ -150,6 +165,31 @@ impl State {
         );
         journal.undo.push(Undo::Allocate { page });
         Ok(page)
+    }
+
+    /// Finds room for a page at its location, and makes sure that there is memory.
+    fn place(
+        &self,
+        structure: &mut Structure,
+        len_bytes: u64,
+        location: Location,
+    ) -> Result<u64, TransactionError> {
+        if location != Location::Device {
+            return Ok(structure.placement.allocate(len_bytes)?);
+        }
+        let space = self.device_space()?;
+        space.check()?;
+        let placement = &mut structure.device_placement;
+        if placement.capacity_bytes() == 0 {
+            *placement = Placement::new(space.pages_bytes());
+        }
+        let place = placement.allocate(len_bytes)?;
+        if let Err(error) = space.occupy(place..place + len_bytes) {
+            // It was given a moment ago with this length.
+            let _ = placement.release(place, len_bytes);
+            return Err(error.into());
+        }
+        Ok(offset_at(location, place))
     }
 
     /// Notes the transaction that allocated these pages, once it has its LSN.
@@ -174,20 +214,17 @@ impl State {
         let (offset, len_bytes) = (slot.offset(), slot.len_bytes());
         slot.vacate();
         // SAFETY: the caller holds the page's stripe exclusively and the slot is empty now, so no
-        // reader has a reference to these bytes and none can get one.
-        let cleared = unsafe {
+        // reader has a reference to these bytes and none can get one. What is on the device, or of another arena because
+        // this state is a shadow, is out of bounds, and zeroed when it is given to the next page.
+        let _ = unsafe {
             if len_bytes >= DISCARD_BYTES {
                 self.arena.discard(offset, len_bytes as usize)
             } else {
                 self.arena.zero(offset, len_bytes as usize)
             }
         };
-        debug_assert!(
-            cleared.is_some(),
-            "the table places a page outside of the arena"
-        );
         self.arena.poison(offset, len_bytes as usize);
-        structure.placement.release(offset, len_bytes)?;
+        structure.release(offset, len_bytes)?;
         // A position whose generations are used up is retired, so that no id ever means two pages.
         if !is_retired(page.generation()) {
             structure.free.push(page.index());
@@ -385,8 +422,9 @@ impl State {
                 }
             }
         }
-        if let Some(history) = history {
+        if let Some((history, device_history)) = history {
             structure.placement.rewind(history);
+            structure.device_placement.rewind(device_history);
         }
     }
 
@@ -403,7 +441,7 @@ impl State {
         slot.set_generation(page.generation() - 1);
         self.arena.poison(offset, len_bytes as usize);
         // It was allocated a moment ago with this length.
-        let _ = structure.placement.release(offset, len_bytes);
+        let _ = structure.release(offset, len_bytes);
         // Only a position that was never used before has its first generation now.
         if page.generation() == 1 {
             structure.used -= 1;

@@ -5,13 +5,11 @@ use std::ops::Range;
 use parking_lot::Mutex;
 
 use super::State;
+use super::memory::DEVICE_START;
 use super::stripes::Exclusive;
 use super::structure::Structure;
 use super::table::PageTable;
-use crate::graph::{
-    self, Graph, Node, PageBytes, StaleSet, WaveObserver, WaveScratch, WaveSummary,
-};
-use crate::memory::Arena;
+use crate::graph::{self, Graph, Node, StaleSet, WaveObserver, WaveScratch, WaveSummary};
 use crate::options::Propagation;
 use crate::page::{PageId, PageIndex};
 
@@ -49,20 +47,6 @@ impl ScratchPool {
     }
 }
 
-// SAFETY: the arena is mapped at one place for as long as it lives, so ranges always give the same bytes
-// and disjoint ones never alias.
-unsafe impl PageBytes for Arena {
-    unsafe fn bytes(&self, offset: u64, len: usize) -> &[u8] {
-        // SAFETY: the caller keeps writers away.
-        unsafe { Self::bytes(self, offset, len) }.unwrap_or_default()
-    }
-
-    unsafe fn bytes_mut(&self, offset: u64, len: usize) -> &mut [u8] {
-        // SAFETY: the caller keeps everybody else away.
-        unsafe { Self::bytes_mut(self, offset, len) }.unwrap_or_default()
-    }
-}
-
 /// Moves the epochs of derived pages on.
 struct Epochs<'a> {
     table: &'a PageTable,
@@ -88,7 +72,7 @@ impl State {
         let summary = unsafe {
             graph::run(
                 graph,
-                &self.arena,
+                &self.page_memory(),
                 &mut scratch,
                 &stripe.pending,
                 self.threads,
@@ -195,6 +179,47 @@ impl State {
             }
         }
         self.run_pending(graph, &mut locked);
+    }
+
+    /// Computes every derived page on the device, and those that were stale, after the device was filled anew. The caller
+    /// holds all stripes.
+    pub(crate) fn recompute_device(
+        &self,
+        structure: &Structure,
+        locked: &mut Exclusive<'_, StripeState>,
+    ) {
+        let graph = &structure.graph;
+        // What had been computed before comes to the same bytes, which is no change.
+        let mut epochs = Vec::new();
+        let awaiting: Vec<u32> = locked
+            .iter_mut()
+            .filter(|(_, stripe)| !stripe.pending.is_empty())
+            .map(|(number, _)| number)
+            .collect();
+        for node in graph.derived() {
+            let (Some(extent), Some(number)) = (graph.extent(node), self.stripe_of(graph, node))
+            else {
+                continue;
+            };
+            let Some(stripe) = locked.get_mut(number) else {
+                continue;
+            };
+            let is_stale = stripe.stale.get(node).is_some();
+            if extent.offset < DEVICE_START && !is_stale {
+                continue;
+            }
+            if let Some(slot) = graph.page(node).and_then(|page| self.table.slot(page))
+                && !is_stale
+                && !awaiting.contains(&number)
+            {
+                epochs.push((slot, slot.epoch()));
+            }
+            stripe.pending.push((node, 0..extent.len));
+        }
+        self.run_pending(graph, locked);
+        for (slot, epoch) in epochs {
+            slot.set_epoch(epoch);
+        }
     }
 
     fn stripe_of(&self, graph: &Graph, node: Node) -> Option<u32> {

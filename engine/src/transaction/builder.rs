@@ -152,7 +152,7 @@ impl<'a> Transaction<'a> {
         len_bytes: u64,
         location: Location,
     ) -> Result<NewPage, TransactionError> {
-        if location != Location::Host {
+        if !matches!(location, Location::Host | Location::Device) {
             return Err(TransactionError::Location { location });
         }
         check_len(len_bytes)?;

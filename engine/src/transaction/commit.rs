@@ -262,6 +262,7 @@ impl Transaction<'_> {
             if slot.is_derived() && self.intents.is_empty() {
                 return Err(TransactionError::DerivedPage { page: run.page });
             }
+            state.check_device(slot)?;
             stripes.insert(slot.stripe());
         }
         Ok(stripes)
@@ -419,14 +420,14 @@ impl Transaction<'_> {
     fn keep_bytes(&mut self, state: &State, page: PageId) -> Result<(), TransactionError> {
         let slot = state.require(page)?;
         // SAFETY: the commit holds all stripes, as it changes the graph.
-        let bytes = unsafe { state.bytes(slot) };
+        let bytes = unsafe { state.bytes(slot)? };
         let len_bytes = bytes.len() as u64;
         let mut stream = encode_run_head(page, 0, (len_bytes - 1) as u32).to_vec();
         stream.resize(
             run_position(RUN_HEAD_BYTES as u64, 0, len_bytes) as usize,
             0,
         );
-        stream.extend_from_slice(bytes);
+        stream.extend_from_slice(&bytes);
         stream.resize(
             align_up(stream.len() as u64, RECORD_ALIGN_BYTES) as usize,
             0,

@@ -1,6 +1,7 @@
 //! Why a transaction is refused.
 
 use super::Commit;
+use crate::device::DeviceError;
 use crate::graph::{GraphError, RegistryError};
 use crate::log::Poison;
 use crate::memory::PlacementError;
@@ -113,6 +114,9 @@ pub enum TransactionError {
         /// What was asked for.
         location: Location,
     },
+    /// The device has no room, or fails: since an error of it the pages on it mean nothing until they are restored.
+    #[error("{0}")]
+    Device(#[from] DeviceError),
     /// A key or value of the metadata is too long, or the key is empty.
     #[error("metadata {what} has {len_bytes} bytes; {limit}")]
     Metadata {
@@ -178,6 +182,7 @@ impl TransactionError {
             Self::Placement(_) => "memory.length",
             Self::TableFull => "memory.table-full",
             Self::Location { .. } => "memory.location",
+            Self::Device(error) => error.kind(),
             Self::Metadata { .. } => "metadata.limit",
             Self::TooLarge { .. } => "transaction.too-large",
             Self::GuardHeld { .. } => "guard.held",

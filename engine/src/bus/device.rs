@@ -1,0 +1,260 @@
+//! The device of a bus: pages where they lie on it, what went wrong, and filling it anew from the log.
+
+use super::{Bus, ReadError};
+use crate::device::{DeviceError, DeviceInfo};
+use crate::lsn::Lsn;
+use crate::page::PageId;
+use crate::recovery::{RecoveryError, Target, rebuild_to};
+use crate::state::State;
+use crate::state::content::SharedLock;
+use crate::state::device::DeviceSpace;
+use crate::state::memory::{DEVICE_START, place_of};
+use crate::state::stripes::{Held, Patience, StripeSet};
+use crate::state::structure::Structure;
+use crate::state::table::Slot;
+
+/// A page where it lies on the device: nothing is copied. Commits to the page wait until it is dropped, so the address is that of
+/// the page for as long as this lives, and no longer.
+#[derive(Debug)]
+pub struct DevicePage<'a> {
+    address: u64,
+    len_bytes: u64,
+    lsn: Lsn,
+    _held: Held,
+    _lock: SharedLock<'a>,
+}
+
+impl DevicePage<'_> {
+    /// The address that code on the device has for the first byte. Everything that was committed is there; it must not be written to.
+    #[must_use]
+    pub const fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Length of the page in bytes.
+    #[must_use]
+    pub const fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    /// LSN of the last transaction that wrote to the page; zero for none.
+    #[must_use]
+    pub const fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+}
+
+/// What restoring a device came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceRestored {
+    /// Pages on the device, derived ones included.
+    pub pages: u64,
+    /// Their bytes.
+    pub page_bytes: u64,
+    /// The LSN after which the log was applied, if a checkpoint was used.
+    pub checkpoint: Option<Lsn>,
+    /// Transactions read from the log.
+    pub applied: u64,
+}
+
+/// Why a device was not restored. It stays as it was: pages on it cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreDeviceError {
+    /// The device fails still.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The files cannot be read, or what is buffered cannot be handed to them.
+    #[error("the device cannot be restored from the log: {0}")]
+    Log(String),
+    /// The log and the state disagree on what is on the device.
+    #[error("the log has page {page} elsewhere on the device than the bus; open the bus again")]
+    Diverged {
+        /// The first page.
+        page: PageId,
+    },
+    /// The thread holds a read guard, for which this would wait for ever.
+    #[error("this thread holds {guards} read guards or views of the bus; drop them first")]
+    GuardHeld {
+        /// How many.
+        guards: usize,
+    },
+}
+
+impl RestoreDeviceError {
+    /// A stable name for the kind of error, for scenarios and scripts.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Device(error) => error.kind(),
+            Self::Log(_) => "device.log",
+            Self::Diverged { .. } => "device.diverged",
+            Self::GuardHeld { .. } => "guard.held",
+        }
+    }
+}
+
+impl From<RecoveryError> for RestoreDeviceError {
+    fn from(error: RecoveryError) -> Self {
+        match error {
+            RecoveryError::Device(error) => Self::Device(error),
+            other => Self::Log(other.to_string()),
+        }
+    }
+}
+
+impl Bus {
+    /// The device that pages are on; `None` as long as there was none.
+    #[must_use]
+    pub fn device(&self) -> Option<DeviceInfo> {
+        self.state().device.get().map(|space| space.info().clone())
+    }
+
+    /// The error since which pages on the device mean nothing, if there was one. [`Bus::restore_device`] is the way out.
+    #[must_use]
+    pub fn device_fault(&self) -> Option<DeviceError> {
+        self.state().device.get().and_then(|space| space.fault())
+    }
+
+    /// A page where it lies on the device, for code that runs there. Waits until everything that was committed has arrived.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; [`ReadError::NotOnDevice`] for a page in host memory.
+    pub fn device_page(&self, page: PageId) -> Result<DevicePage<'_>, ReadError> {
+        let state = self.state();
+        loop {
+            let (slot, lock) = state.lock_shared(page).ok_or_else(|| state.missing(page))?;
+            if slot.offset() < DEVICE_START {
+                return Err(ReadError::NotOnDevice { page });
+            }
+            if slot.is_derived() {
+                if !lock.pending.is_empty() {
+                    drop(lock);
+                    state.catch_up(page)?;
+                    continue;
+                }
+                state.check_fresh(page, &lock)?;
+            }
+            let space = state.device_space();
+            let settled = space.and_then(|space| space.settle().map(|()| space));
+            let space = settled.map_err(|fault| ReadError::Device { page, fault })?;
+            return Ok(DevicePage {
+                address: space.address(place_of(slot.offset())),
+                len_bytes: slot.len_bytes(),
+                lsn: Lsn(slot.lsn()),
+                _held: state.count_guard(),
+                _lock: lock,
+            });
+        }
+    }
+
+    /// Empties the device and fills it anew from the newest checkpoint and the log, or from the log alone; derived pages on it are
+    /// recomputed. Nothing that is on it now is used. Commits and reads wait meanwhile.
+    ///
+    /// This is the way out after [`Bus::device_fault`]; pages in host memory are not touched, but for derived ones that were stale
+    /// because of the fault.
+    ///
+    /// # Errors
+    /// See [`RestoreDeviceError`].
+    pub fn restore_device(&self) -> Result<DeviceRestored, RestoreDeviceError> {
+        let state = self.state();
+        let guards = crate::state::stripes::held(state.stripes.owner());
+        if guards > 0 {
+            return Err(RestoreDeviceError::GuardHeld { guards });
+        }
+        // No checkpoint may remove segments meanwhile.
+        let checkpoints = self.checkpoints.lock();
+        let mut patience = Patience::new(&state.stripes);
+        loop {
+            let structure = state.structure.write();
+            match state.stripes.try_exclusive(StripeSet::ALL) {
+                Ok(mut locked) => {
+                    let restored = self.refill(&structure)?;
+                    state.recompute_device(&structure, &mut locked);
+                    drop(checkpoints);
+                    return Ok(restored);
+                }
+                Err(busy) => {
+                    drop(structure);
+                    patience.wait_for(busy);
+                }
+            }
+        }
+    }
+
+    /// Fills the device with its base pages. The caller holds all locks, so nothing is under way.
+    fn refill(&self, structure: &Structure) -> Result<DeviceRestored, RestoreDeviceError> {
+        let state = self.state();
+        let Some(space) = state.device.get() else {
+            return Ok(DeviceRestored {
+                pages: 0,
+                page_bytes: 0,
+                checkpoint: None,
+                applied: 0,
+            });
+        };
+        let last_lsn = self.log().last_lsn();
+        if let Err(poison) = self.log().flush(last_lsn) {
+            return Err(RestoreDeviceError::Log(poison.to_string()));
+        }
+        let result = self.refill_space(structure, space);
+        if let Err(error) = &result {
+            // It is neither what it was nor what it should be.
+            space.fail(&DeviceError::Lost {
+                reason: error.to_string(),
+            });
+        }
+        result
+    }
+
+    fn refill_space(
+        &self,
+        structure: &Structure,
+        space: &std::sync::Arc<DeviceSpace>,
+    ) -> Result<DeviceRestored, RestoreDeviceError> {
+        let state = self.state();
+        let target = Target::Device(space);
+        let rebuilt = rebuild_to(target, &**self.storage(), self.options(), None, false)?;
+        let (shadow, checkpoint, applied) = match &rebuilt {
+            Some(rebuilt) => (
+                Some(&rebuilt.state),
+                rebuilt.checkpoint.as_ref().map(|used| used.replay_after),
+                rebuilt.applied,
+            ),
+            None => {
+                space.restart()?;
+                (None, None, 0)
+            }
+        };
+        let mut restored = DeviceRestored {
+            pages: 0,
+            page_bytes: 0,
+            checkpoint,
+            applied,
+        };
+        for (page, slot) in state.device_slots(structure) {
+            let twin = shadow.and_then(|shadow| shadow.table.live(page));
+            if twin.is_none_or(|twin| twin.offset() != slot.offset()) {
+                return Err(RestoreDeviceError::Diverged { page });
+            }
+            restored.pages += 1;
+            restored.page_bytes += slot.len_bytes();
+        }
+        Ok(restored)
+    }
+}
+
+impl State {
+    /// The live pages on the device, in id order.
+    pub(crate) fn device_slots<'a>(
+        &'a self,
+        structure: &Structure,
+    ) -> impl Iterator<Item = (PageId, &'a Slot)> + use<'a> {
+        (0..structure.used).filter_map(|index| {
+            let slot = self.table.slot(index)?;
+            let is_one = slot.is_live() && slot.offset() >= DEVICE_START;
+            is_one.then(|| (PageId::new(index, slot.generation()), slot))
+        })
+    }
+}

@@ -1,0 +1,38 @@
+//! One device, one state: two would place their pages over each other.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::device::{Device, DeviceError};
+
+/// Addresses of the devices that states use now.
+static CLAIMED: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+
+/// Proof that nobody else uses the device. Given back when dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    address: usize,
+}
+
+impl Claim {
+    pub(super) fn of(device: &Arc<dyn Device>) -> Result<Self, DeviceError> {
+        let address = Arc::as_ptr(device).cast::<()>().addr();
+        if CLAIMED.lock().insert(address) {
+            return Ok(Self { address });
+        }
+        Err(DeviceError::Unavailable {
+            kind: device.info().kind.name(),
+            reason: "another bus or replay of this process uses it; close that first, or give this one a device \
+                     of its own"
+                .to_owned(),
+        })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        CLAIMED.lock().remove(&self.address);
+    }
+}
