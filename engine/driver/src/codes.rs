@@ -8,7 +8,10 @@ pub(crate) type Outcome<T = ()> = Result<T, Code>;
 
 macro_rules! codes {
     ($($name:ident = $value:literal, $text:literal, $meaning:literal;)*) => {
-        $(pub(crate) const $name: Code = $value;)*
+        $(
+            #[allow(dead_code, reason = "MMSB_SIM_INIT_ERROR may ask for any of them")]
+            pub(crate) const $name: Code = $value;
+        )*
 
         /// The name and the meaning of a code, both with a closing zero byte.
         pub(crate) fn describe(code: Code) -> Option<(&'static [u8], &'static [u8])> {

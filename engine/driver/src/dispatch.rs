@@ -1,84 +1,75 @@
-//! Kernels: what they are given, which bytes they touch, and how the CPU build of them is run.
+//! Launches: what a kernel is given, and the CPU build of it that is run.
+
+use std::ffi::c_void;
+
+use mmsb_kernels_cpu::{Kernel, Order};
 
 use crate::access::Access;
+use crate::kernels;
 use crate::memory::Memory;
-
-/// A parameter of a kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Param {
-    U32,
-    U64,
-}
-
-impl Param {
-    pub(crate) const fn len_bytes(self) -> u32 {
-        match self {
-            Self::U32 => 4,
-            Self::U64 => 8,
-        }
-    }
-}
-
-/// A kernel of the CPU build.
-#[derive(Debug)]
-pub(crate) struct Kernel {
-    pub(crate) name: &'static str,
-    pub(crate) params: &'static [Param],
-    accesses: fn(&Arguments, &Memory) -> Result<Vec<Access>, String>,
-    run: unsafe fn(&Arguments, Shape),
-}
-
-/// The values of a launch, each widened.
-#[derive(Debug, Clone)]
-pub(crate) struct Arguments(Vec<u64>);
-
-/// How many blocks, and threads in each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shape {
-    pub(crate) blocks: u32,
-    pub(crate) threads: u32,
-}
 
 /// A kernel that is to be run.
 #[derive(Debug)]
 pub(crate) struct Launch {
-    kernel: &'static Kernel,
-    arguments: Arguments,
-    shape: Shape,
+    kernel: Kernel,
+    /// Each in a word of its own, the lower bytes of which are the argument.
+    arguments: Vec<u64>,
+    blocks: u32,
+    threads: u32,
+    seed: u64,
 }
-
-/// The kernel of that name.
-pub(crate) fn find(name: &str) -> Option<&'static Kernel> {
-    KERNELS.iter().find(|kernel| kernel.name == name)
-}
-
-static KERNELS: &[Kernel] = &[];
 
 impl Launch {
-    pub(crate) const fn new(kernel: &'static Kernel, values: Vec<u64>, shape: Shape) -> Self {
-        Self {
+    /// A shape that the kernel is not written for is refused.
+    pub(crate) fn new(
+        kernel: Kernel,
+        arguments: Vec<u64>,
+        blocks: u32,
+        threads: u32,
+        seed: u64,
+    ) -> Option<Self> {
+        let fits = threads == kernel.block_threads()
+            && blocks > 0
+            && arguments.len() == kernel.argument_lens().len();
+        fits.then_some(Self {
             kernel,
-            arguments: Arguments(values),
-            shape,
-        }
+            arguments,
+            blocks,
+            threads,
+            seed,
+        })
     }
 
     pub(crate) const fn name(&self) -> &'static str {
-        self.kernel.name
+        self.kernel.name()
     }
 
-    /// The bytes that it touches, as far as its tables say now.
+    /// The bytes that it touches, as far as its tables say now. Tables are read only where they are mapped.
     pub(crate) fn accesses(&self, memory: &Memory) -> Result<Vec<Access>, String> {
-        (self.kernel.accesses)(&self.arguments, memory)
+        kernels::accesses(self.kernel.name(), &self.arguments, self.blocks, memory)
     }
 
-    /// Runs the CPU build of the kernel.
+    /// Runs the CPU build of the kernel, its threads in an order drawn from the seed.
     ///
     /// # Safety
     /// All of [`Launch::accesses`] is mapped.
     pub(crate) unsafe fn run(&self) -> Result<(), String> {
-        // SAFETY: as the caller says.
-        unsafe { (self.kernel.run)(&self.arguments, self.shape) };
-        Ok(())
+        let pointers: Vec<*const c_void> = self
+            .arguments
+            .iter()
+            .map(|word| std::ptr::from_ref(word).cast())
+            .collect();
+        let order = match self.seed % 3 {
+            0 => Order::Ascending,
+            1 => Order::Descending,
+            _ => Order::Shuffled(self.seed),
+        };
+        // SAFETY: each pointer leads to a word of which the lower bytes are the argument, on a little-endian machine; what arguments
+        // lead to is mapped, as the caller says, and nobody else accesses it, as the driver's lock is held.
+        let outcome = unsafe {
+            self.kernel
+                .launch([self.blocks, 1, 1], [self.threads, 1, 1], &pointers, order)
+        };
+        outcome.map_err(|error| error.to_string())
     }
 }

@@ -137,6 +137,11 @@ impl Driver {
         self.queues.set_seed(seed);
     }
 
+    /// A number from the seed.
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.queues.draw()
+    }
+
     pub(crate) fn violations(&self) -> &[String] {
         &self.violations
     }

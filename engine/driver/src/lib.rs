@@ -31,6 +31,7 @@ mod dispatch;
 mod driver;
 pub mod exports;
 pub mod faults;
+mod kernels;
 mod memory;
 mod module;
 mod order;

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use mmsb_kernels_cpu::Kernel;
+
 use crate::codes::{self, Outcome};
-use crate::dispatch::{self, Kernel};
 
 /// All modules and their functions. Handles are never used twice.
 #[derive(Debug, Default)]
 pub(crate) struct Modules {
     modules: BTreeMap<u64, BTreeMap<String, u64>>,
-    functions: BTreeMap<u64, (u64, &'static Kernel)>,
+    functions: BTreeMap<u64, Kernel>,
     last_handle: u64,
 }
 
@@ -27,13 +28,13 @@ impl Modules {
         let module = self.handle();
         let mut names = BTreeMap::new();
         for (name, params) in entries(ptx)? {
-            let Some(kernel) = dispatch::find(&name) else {
+            let Some(kernel) = Kernel::find(&name) else {
                 continue;
             };
             let expected: Vec<u32> = kernel
-                .params
+                .argument_lens()
                 .iter()
-                .map(|param| param.len_bytes())
+                .map(|len| u32::from(*len))
                 .collect();
             if params != expected {
                 return Err(format!(
@@ -41,7 +42,7 @@ impl Modules {
                 ));
             }
             let function = self.handle();
-            self.functions.insert(function, (module, kernel));
+            self.functions.insert(function, kernel);
             names.insert(name, function);
         }
         self.modules.insert(module, names);
@@ -61,10 +62,10 @@ impl Modules {
         names.get(name).copied().ok_or(codes::NOT_FOUND)
     }
 
-    pub(crate) fn kernel(&self, function: u64) -> Outcome<&'static Kernel> {
+    pub(crate) fn kernel(&self, function: u64) -> Outcome<Kernel> {
         self.functions
             .get(&function)
-            .map(|(_, kernel)| *kernel)
+            .copied()
             .ok_or(codes::INVALID_HANDLE)
     }
 

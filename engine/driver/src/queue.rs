@@ -51,6 +51,10 @@ impl Queues {
         self.order = Order::new(seed);
     }
 
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.order.below(usize::MAX) as u64
+    }
+
     fn handle(&mut self) -> u64 {
         self.next_handle += 16;
         self.next_handle

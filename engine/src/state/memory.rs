@@ -65,7 +65,7 @@ impl State {
         // Only whoever holds the structure lock exclusively comes here, or recovery: there is no race to lose.
         let device: Arc<dyn Device> = match &self.chosen_device {
             Some(device) => Arc::clone(device),
-            None => Arc::new(HostDevice::default()),
+            None => Arc::new(HostDevice::with_default_memory()?),
         };
         let space = Arc::new(DeviceSpace::new(device, &self.device_options)?);
         Ok(self.device.get_or_init(|| space))
@@ -161,13 +161,21 @@ unsafe impl PageBytes for PageMemory<'_> {
     }
 
     unsafe fn fetch(&self, offset: u64, into: &mut [u8]) -> Result<(), TransformError> {
-        let space = self.device.ok_or_else(|| TransformError::failed("there is no device"))?;
-        space.read(place_of(offset), into).map_err(|error| failed(&error))
+        let space = self
+            .device
+            .ok_or_else(|| TransformError::failed("there is no device"))?;
+        space
+            .read(place_of(offset), into)
+            .map_err(|error| failed(&error))
     }
 
     unsafe fn store(&self, offset: u64, bytes: &[u8]) -> Result<(), TransformError> {
-        let space = self.device.ok_or_else(|| TransformError::failed("there is no device"))?;
-        space.write(place_of(offset), bytes).map_err(|error| failed(&error))
+        let space = self
+            .device
+            .ok_or_else(|| TransformError::failed("there is no device"))?;
+        space
+            .write(place_of(offset), bytes)
+            .map_err(|error| failed(&error))
     }
 
     unsafe fn offload(

@@ -3,9 +3,11 @@
 
 use std::ffi::{CStr, c_char, c_uint, c_void};
 
+use mmsb_kernels_cpu::Kernel;
+
 use super::{code, give};
 use crate::codes::{self, Code, Outcome};
-use crate::dispatch::{Kernel, Launch, Param, Shape};
+use crate::dispatch::Launch;
 use crate::driver;
 use crate::work::Job;
 
@@ -100,17 +102,20 @@ pub unsafe extern "C" fn cuLaunchKernel(
     code(driver::with("cuLaunchKernel", |driver| {
         let kernel = driver.modules.kernel(function)?;
         let is_flat = grid_y == 1 && grid_z == 1 && block_y == 1 && block_z == 1;
-        let is_in_bounds = (1..=i32::MAX as u32).contains(&grid_x) && (1..=1024).contains(&block_x);
-        if !is_flat || !is_in_bounds || !extra.is_null() {
+        if !is_flat || grid_x > i32::MAX as u32 || !extra.is_null() {
             return Err(codes::INVALID_VALUE);
         }
         // SAFETY: as the caller says.
-        let values = unsafe { arguments(kernel, params) }?;
-        let shape = Shape {
-            blocks: grid_x,
-            threads: block_x,
+        let values = unsafe { arguments(&kernel, params) }?;
+        let seed = driver.draw();
+        let Some(launch) = Launch::new(kernel, values, grid_x, block_x, seed) else {
+            driver.violate(format!(
+                "{} was launched with {grid_x} blocks of {block_x} threads",
+                kernel.name()
+            ));
+            return Err(codes::INVALID_VALUE);
         };
-        driver.submit(stream, Job::Launch(Launch::new(kernel, values, shape)))
+        driver.submit(stream, Job::Launch(launch))
     }))
 }
 
@@ -119,14 +124,14 @@ pub unsafe extern "C" fn cuLaunchKernel(
 /// # Safety
 /// As of `cuLaunchKernel`.
 unsafe fn arguments(kernel: &Kernel, params: *mut *mut c_void) -> Outcome<Vec<u64>> {
-    if params.is_null() && !kernel.params.is_empty() {
+    if params.is_null() {
         return Err(codes::INVALID_VALUE);
     }
     kernel
-        .params
+        .argument_lens()
         .iter()
         .enumerate()
-        .map(|(position, param)| {
+        .map(|(position, len)| {
             // SAFETY: there is a pointer for each parameter, as the caller says.
             let value = unsafe { *params.add(position) };
             if value.is_null() {
@@ -134,9 +139,9 @@ unsafe fn arguments(kernel: &Kernel, params: *mut *mut c_void) -> Outcome<Vec<u6
             }
             // SAFETY: it points to a value as long as the parameter, as the caller says.
             Ok(unsafe {
-                match param {
-                    Param::U32 => u64::from(value.cast::<u32>().read_unaligned()),
-                    Param::U64 => value.cast::<u64>().read_unaligned(),
+                match len {
+                    4 => u64::from(value.cast::<u32>().read_unaligned()),
+                    _ => value.cast::<u64>().read_unaligned(),
                 }
             })
         })

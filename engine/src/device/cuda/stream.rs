@@ -9,6 +9,7 @@ use super::options::CudaOptions;
 use super::pinning;
 use super::scratch::{FAULT_BYTES, Scratch};
 use super::tables::{Room, Table, Tables};
+use crate::device::kernels::ApplyFault;
 use crate::device::{DeviceError, Fence, Queue};
 
 /// A queue.
@@ -92,9 +93,10 @@ impl Stream {
             return Ok(());
         }
         let error = DeviceError::Invalid {
-            reason: format!(
-                "a table of runs contradicts itself (fault {fault}); the runs that were wrong were left out"
-            ),
+            reason: match ApplyFault::from_code(fault) {
+                Some(fault) => format!("apply: {fault}"),
+                None => format!("apply: fault {fault}"),
+            },
         };
         Err(context.fail(error, false))
     }

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::api::{Address, Handle};
 use super::device::Parts;
-use super::launch::Kernel;
 use super::stream::{State, Stream};
+use crate::device::kernels::{Apply, Launch};
 use crate::device::layout::{Changed, Tile, TileRun};
 use crate::device::{Combine, DeviceError, PinnedSlice, Queue, Work};
 use crate::graph::Form;
@@ -27,12 +27,14 @@ impl Parts {
         let stream = self.stream(queue);
         // Requests are checked under the lock: whoever unmaps memory takes it afterwards.
         let mut state = stream.lock();
-        Submission {
+        let submitted = Submission {
             parts: self,
             stream,
             state: &mut state,
         }
-        .submit(work)
+        .submit(work);
+        // As with other devices, a request that is refused is the end of it until `reset`: what follows may count on it.
+        submitted.map_err(|error| self.context.fail(error, false))
     }
 }
 
@@ -183,14 +185,14 @@ impl Submission<'_> {
         if len_bytes == 0 {
             return Ok(());
         }
-        let blocks = self.parts.kernels.blocks_for(Kernel::Copy, len_bytes, 4);
-        let arguments = [
-            self.address(from.start).into(),
-            self.address(to).into(),
-            len_bytes.into(),
-        ];
-        // SAFETY: `mmsb_copy(from, to, len_bytes)`; both ranges are mapped, and stay so until work was waited for.
-        unsafe { self.launch(Kernel::Copy, blocks, arguments) }
+        let launch = Launch::copy(
+            self.address(from.start),
+            self.address(to),
+            len_bytes,
+            self.multiprocessors(),
+        );
+        // SAFETY: both ranges are mapped, and stay so until work was waited for.
+        unsafe { self.launch(&launch, "copy") }
     }
 
     fn fill(&self, range: &Range<u64>, byte: u8) -> Result<(), DeviceError> {
@@ -199,31 +201,32 @@ impl Submission<'_> {
         if len_bytes == 0 {
             return Ok(());
         }
-        let blocks = self.parts.kernels.blocks_for(Kernel::Fill, len_bytes, 1);
-        let arguments = [
-            self.address(range.start).into(),
-            len_bytes.into(),
-            u32::from(byte).into(),
-        ];
-        // SAFETY: `mmsb_fill(to, len_bytes, byte)`; the range is mapped, and stays so until work was waited for.
-        unsafe { self.launch(Kernel::Fill, blocks, arguments) }
+        let launch = Launch::fill(
+            self.address(range.start),
+            len_bytes,
+            byte,
+            self.multiprocessors(),
+        );
+        // SAFETY: the range is mapped, and stays so until work was waited for.
+        unsafe { self.launch(&launch, "fill") }
+    }
+
+    pub(super) fn multiprocessors(&self) -> u32 {
+        self.parts.context.multiprocessors
     }
 
     /// # Safety
     /// As of [`super::launch::Kernels::launch`].
-    pub(super) unsafe fn launch<const N: usize>(
+    pub(super) unsafe fn launch(
         &self,
-        kernel: Kernel,
-        blocks: u32,
-        arguments: [super::launch::Argument; N],
+        launch: &Launch,
+        work: &'static str,
     ) -> Result<(), DeviceError> {
-        let parts = self.parts;
+        let Parts {
+            kernels, context, ..
+        } = self.parts;
         // SAFETY: as the caller says.
-        unsafe {
-            parts
-                .kernels
-                .launch(&parts.context, self.handle(), kernel, blocks, arguments)
-        }
+        unsafe { kernels.launch(context, self.handle(), launch, work) }
     }
 
     fn apply(
@@ -248,22 +251,21 @@ impl Submission<'_> {
             self.state.count();
             return Ok(());
         }
-        let arguments = [
-            self.address(0).into(),
-            self.address(tiles).into(),
-            tile_count.into(),
-            self.address(runs).into(),
-            run_count.into(),
-            self.address(payload.start).into(),
-            (payload.end - payload.start).into(),
-            self.parts.memory.end_bytes().into(),
-            self.state.scratch.fault().into(),
-        ];
-        let blocks = tile_count.min(i32::MAX as u32);
-        // SAFETY: `mmsb_apply(memory, tiles, tile_count, runs, run_count, payload, payload_len_bytes, memory_len_bytes, fault)`; tables
-        // and payload are mapped, and stay so until work was waited for. The kernel refuses tables that lead beyond the lengths it is
-        // given; a tile that lies between mapped ranges ends the context, not the process.
-        unsafe { self.launch(Kernel::Apply, blocks, arguments) }?;
+        let apply = Apply {
+            memory: self.address(0),
+            memory_len_bytes: self.parts.memory.end_bytes(),
+            tiles: self.address(tiles),
+            tile_count,
+            runs: self.address(runs),
+            run_count,
+            payload: self.address(payload.start),
+            payload_len_bytes: payload.end - payload.start,
+            fault: self.state.scratch.fault(),
+        };
+        let launch = Launch::apply(&apply, self.multiprocessors());
+        // SAFETY: tables and payload are mapped, and stay so until work was waited for. The kernel leaves out what tables say that leads
+        // beyond the lengths it is given; a tile that lies between mapped ranges ends the context, not the process.
+        unsafe { self.launch(&launch, "apply") }?;
         self.state.count_apply();
         Ok(())
     }
@@ -301,23 +303,19 @@ impl Submission<'_> {
         }
         self.send_combine_table(inputs)?;
         if len_bytes > 0 {
-            let code = u32::from(combine.semiring.code())
-                | u32::from(combine.lane.code()) << 8
-                | u32::from(combine.form.code()) << 16;
             let table = self.state.scratch.table();
-            let arguments = [
-                code.into(),
-                (table + Changed::LEN_BYTES as u64).into(),
-                (inputs.len() as u32).into(),
-                self.address(output).into(),
-                range.start.into(),
-                len_bytes.into(),
-                table.into(),
-            ];
-            let blocks = self.parts.kernels.blocks_for(Kernel::Combine, len_bytes, 1);
-            // SAFETY: `mmsb_combine(code, inputs, input_count, output, first, len_bytes, changed)`; the table is in scratch memory, and
-            // all pages are mapped where they are read and written, until work was waited for.
-            unsafe { self.launch(Kernel::Combine, blocks, arguments) }?;
+            let launch = Launch::combine(
+                &combine,
+                table + Changed::LEN_BYTES as u64,
+                inputs.len() as u32,
+                self.address(output),
+                (range.start, len_bytes),
+                table,
+                self.multiprocessors(),
+            );
+            // SAFETY: the tables are in scratch memory, and all pages are mapped where they are read and written, until work was waited
+            // for.
+            unsafe { self.launch(&launch, "combine") }?;
         }
         self.send_back(self.state.scratch.table(), changed, "combine")
     }
@@ -355,16 +353,15 @@ impl Submission<'_> {
         self.send_combine_table(&[])?;
         let report = self.state.scratch.table();
         if len_bytes > 0 {
-            let arguments = [
-                self.address(from.start).into(),
-                self.address(to).into(),
-                len_bytes.into(),
-                report.into(),
-            ];
-            let blocks = self.parts.kernels.blocks_for(Kernel::Move, len_bytes, 1);
-            // SAFETY: `mmsb_move(from, to, len_bytes, changed)`; the report is in scratch memory, and both ranges are mapped until work
-            // was waited for.
-            unsafe { self.launch(Kernel::Move, blocks, arguments) }?;
+            let launch = Launch::move_bytes(
+                self.address(from.start),
+                self.address(to),
+                len_bytes,
+                report,
+                self.multiprocessors(),
+            );
+            // SAFETY: the report is in scratch memory, and both ranges are mapped until work was waited for.
+            unsafe { self.launch(&launch, "move") }?;
         }
         self.send_back(report, changed, "move")
     }
@@ -379,14 +376,14 @@ impl Submission<'_> {
         context.check("sum", code)?;
         let len_bytes = range.end - range.start;
         if len_bytes > 0 {
-            let blocks = self.parts.kernels.blocks_for(Kernel::Sum, len_bytes, 4);
-            let arguments = [
-                self.address(range.start).into(),
-                len_bytes.into(),
-                sum.into(),
-            ];
-            // SAFETY: `mmsb_sum(from, len_bytes, sum)`; the range is mapped until work was waited for.
-            unsafe { self.launch(Kernel::Sum, blocks, arguments) }?;
+            let launch = Launch::sum(
+                self.address(range.start),
+                len_bytes,
+                sum,
+                self.multiprocessors(),
+            );
+            // SAFETY: the sum is in scratch memory, and the range is mapped until work was waited for.
+            unsafe { self.launch(&launch, "sum") }?;
         }
         self.send_back(sum, to, "sum")
     }
