@@ -31,18 +31,17 @@ impl Clock {
 #[derive(Debug)]
 struct Seen {
     access: Access,
-    queue: u64,
     time: u64,
     name: &'static str,
 }
 
-/// The accesses of work that was executed not long ago.
+/// The accesses of work that was executed not long ago, by queue.
 #[derive(Debug, Default)]
 pub(crate) struct Races {
-    seen: VecDeque<Seen>,
+    seen: BTreeMap<u64, VecDeque<Seen>>,
 }
 
-/// More are not remembered: a race with older work is then missed.
+/// More of one queue are not remembered: a race with older work is then missed.
 const REMEMBERED: usize = 16_384;
 
 impl Races {
@@ -55,23 +54,29 @@ impl Races {
         name: &'static str,
         accesses: &[Access],
     ) -> Option<String> {
-        let race = self.seen.iter().find_map(|seen| {
-            let is_ordered = seen.queue == queue || known.knows(seen.queue, seen.time);
-            let access = accesses
-                .iter()
-                .find(|access| !is_ordered && access.conflicts_with(&seen.access))?;
-            Some(format!(
-                "{name} and {} of another queue touch {} bytes at {:#x} in no order",
-                seen.name, access.len_bytes, access.start
-            ))
-        });
+        let others = self.seen.iter().filter(|(other, _)| **other != queue);
+        let race = others
+            .flat_map(|(other, seen)| {
+                seen.iter()
+                    .rev()
+                    .take_while(move |seen| !known.knows(*other, seen.time))
+            })
+            .find_map(|seen| {
+                let access = accesses
+                    .iter()
+                    .find(|access| access.conflicts_with(&seen.access))?;
+                Some(format!(
+                    "{name} and {} of another queue touch {} bytes at {:#x} in no order",
+                    seen.name, access.len_bytes, access.start
+                ))
+            });
+        let mine = self.seen.entry(queue).or_default();
         for access in accesses {
-            if self.seen.len() == REMEMBERED {
-                self.seen.pop_front();
+            if mine.len() == REMEMBERED {
+                mine.pop_front();
             }
-            self.seen.push_back(Seen {
+            mine.push_back(Seen {
                 access: *access,
-                queue,
                 time,
                 name,
             });
