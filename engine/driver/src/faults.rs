@@ -17,6 +17,8 @@ pub enum Kind {
     Copy,
     /// Any work that a queue executes.
     Work,
+    /// `cuModuleLoadData`.
+    Module,
     /// `cuMemUnmap`, `cuMemRelease` and what else gives back.
     Release,
 }
@@ -47,7 +49,7 @@ impl Plan {
     /// Reads a list such as `create@3,launch@2:fails,copy@7:corrupt,work@20:lost`: the third allocation from here on is refused, and so
     /// on.
     ///
-    /// Kinds are `create`, `map`, `pin`, `launch`, `copy`, `work`, `release`; effects are `refused` (also when none is given), `fails`,
+    /// Kinds are `create`, `map`, `pin`, `launch`, `copy`, `work`, `module`, `release`; effects are `refused` (also when none is given), `fails`,
     /// `corrupt` and `late` (copies only), `lost`. `*` for the number: every one.
     ///
     /// # Errors
@@ -70,6 +72,7 @@ impl Plan {
                 "launch" => Kind::Launch,
                 "copy" => Kind::Copy,
                 "work" => Kind::Work,
+                "module" => Kind::Module,
                 "release" => Kind::Release,
                 _ => return Err(format!("{item}: no such kind of fault")),
             };

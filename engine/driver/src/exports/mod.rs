@@ -7,6 +7,8 @@ pub mod control;
 pub mod memory;
 pub mod module;
 pub mod queue;
+#[cfg(test)]
+mod tests;
 
 use crate::codes::{self, Code, Outcome};
 

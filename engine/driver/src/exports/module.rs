@@ -9,6 +9,7 @@ use super::{code, give};
 use crate::codes::{self, Code, Outcome};
 use crate::dispatch::Launch;
 use crate::driver;
+use crate::faults::Kind;
 use crate::work::Job;
 
 /// Loads PTX.
@@ -40,6 +41,7 @@ pub unsafe extern "C" fn cuModuleLoadData(module: *mut u64, image: *const c_void
         // SAFETY: not null, so text that ends in a zero byte, as the caller says.
         let text = unsafe { CStr::from_ptr(image.cast()) };
         let text = text.to_str().map_err(|_| codes::INVALID_IMAGE)?;
+        driver.strike(Kind::Module, codes::UNSUPPORTED_PTX_VERSION)?;
         let made = driver.modules.load(text).map_err(|why| {
             driver.violate(why);
             codes::INVALID_PTX
