@@ -238,6 +238,14 @@ impl Context {
         self.fail(error, severity(code) != Severity::Call)
     }
 
+    /// Gives something back when it is dropped: makes the context current for that, and keeps an error.
+    pub(super) fn give_back(&self, work: &'static str, call: impl FnOnce(&Api) -> Code) {
+        // Otherwise the context is of no use, and takes what it has with it.
+        if let Ok(_current) = self.enter() {
+            self.report(work, call(&self.api));
+        }
+    }
+
     /// Keeps an error that came when something was given back; one that only repeats the failure of the device is not kept.
     pub(super) fn report(&self, work: &'static str, code: Code) {
         if code != api::SUCCESS && !self.is_broken.load(Ordering::Acquire) {

@@ -29,13 +29,15 @@ pub struct CudaDevice {
 }
 
 /// What a device consists of.
+///
+/// They are dropped in this order: queues before what their work uses.
 #[derive(Debug)]
 pub(super) struct Parts {
-    pub(super) context: Arc<Context>,
+    streams: [Stream; 2],
+    pub(super) kernels: Kernels,
     pub(super) memory: Memory,
     pub(super) pinning: Arc<Pinning>,
-    pub(super) kernels: Kernels,
-    streams: [Stream; 2],
+    pub(super) context: Arc<Context>,
 }
 
 impl CudaDevice {
@@ -93,22 +95,15 @@ impl Drop for CudaDevice {
 impl Parts {
     /// The context is current. What was made is given back when something fails.
     fn new(context: &Arc<Context>, options: &CudaOptions) -> Result<Self, DeviceError> {
-        let kernels = Kernels::load(context)?;
-        let built = (|| {
-            let memory = Memory::new(context, options)?;
-            let streams = open_streams(context, options).inspect_err(|_| {
-                // The error that is returned came first.
-                let _later = memory.close();
-            })?;
-            Ok((memory, streams))
-        })();
-        let (memory, streams) = built.inspect_err(|_: &DeviceError| kernels.close(context))?;
         Ok(Self {
-            context: Arc::clone(context),
-            memory,
+            kernels: Kernels::load(context)?,
+            memory: Memory::new(context, options)?,
+            streams: [
+                Stream::new(context, Queue::Copy, options)?,
+                Stream::new(context, Queue::Compute, options)?,
+            ],
             pinning: Arc::new(Pinning::new(context)),
-            kernels,
-            streams,
+            context: Arc::clone(context),
         })
     }
 
@@ -123,7 +118,7 @@ impl Parts {
     /// Waits for everything that was submitted; the context is current.
     fn drain(&self) -> Result<(), DeviceError> {
         for stream in &self.streams {
-            stream.drain(&self.context)?;
+            stream.drain()?;
         }
         self.pinning.free_dropped();
         Ok(())
@@ -132,24 +127,9 @@ impl Parts {
     fn close(self) -> Result<(), DeviceError> {
         let _current = self.context.enter()?;
         let drained = self.drain();
-        // After a failure there is nothing to be given back to a context that refuses everything; the process ends, or resets it.
+        // After a failure the context refuses everything, and keeps what it has until the process ends or somebody resets it.
         let closed = self.memory.close();
-        for stream in &self.streams {
-            stream.close(&self.context);
-        }
-        self.kernels.close(&self.context);
         drained.and(closed)
-    }
-}
-
-fn open_streams(context: &Context, options: &CudaOptions) -> Result<[Stream; 2], DeviceError> {
-    let copy = Stream::new(context, Queue::Copy, options)?;
-    match Stream::new(context, Queue::Compute, options) {
-        Ok(compute) => Ok([copy, compute]),
-        Err(error) => {
-            copy.close(context);
-            Err(error)
-        }
     }
 }
 
@@ -205,7 +185,7 @@ impl Device for CudaDevice {
     fn fence(&self, queue: Queue) -> Result<Fence, DeviceError> {
         self.parts.context.check_health()?;
         let _current = self.parts.context.enter()?;
-        self.parts.stream(queue).fence(&self.parts.context)
+        self.parts.stream(queue).fence()
     }
 
     fn order(&self, queue: Queue, fence: Fence) -> Result<(), DeviceError> {
@@ -214,27 +194,20 @@ impl Device for CudaDevice {
             return Ok(());
         }
         let _current = self.parts.context.enter()?;
-        self.parts.stream(fence.queue).order(
-            &self.parts.context,
-            fence.sequence,
-            self.parts.stream(queue),
-        )
+        let other = self.parts.stream(queue);
+        self.parts.stream(fence.queue).order(fence.sequence, other)
     }
 
     fn is_reached(&self, fence: Fence) -> Result<bool, DeviceError> {
         self.parts.context.check_health()?;
         let _current = self.parts.context.enter()?;
-        self.parts
-            .stream(fence.queue)
-            .is_reached(&self.parts.context, fence.sequence)
+        self.parts.stream(fence.queue).is_reached(fence.sequence)
     }
 
     fn wait(&self, fence: Fence) -> Result<(), DeviceError> {
         self.parts.context.check_health()?;
         let _current = self.parts.context.enter()?;
-        self.parts
-            .stream(fence.queue)
-            .wait(&self.parts.context, fence.sequence)
+        self.parts.stream(fence.queue).wait(fence.sequence)
     }
 
     fn reset(&self) -> Result<(), DeviceError> {
@@ -248,7 +221,7 @@ impl Device for CudaDevice {
         let _current = context.enter()?;
         let started_over = streams
             .iter()
-            .try_for_each(|stream| stream.reset(context))
+            .try_for_each(|stream| stream.reset())
             .and_then(|()| memory.unmap_all());
         // Work under way may have failed for good only now.
         started_over.or_else(|_| context.recover().and_then(|()| memory.unmap_all()))?;

@@ -70,15 +70,13 @@ impl Submission<'_> {
         plan: &DigestPlan,
         ranges: &[Range<u64>],
     ) -> Result<(), DeviceError> {
-        let context = &self.parts.context;
         let len_bytes = plan.table_bytes();
-        let table = self.stream.take_table(context, self.state, len_bytes)?;
+        let table = self.stream.take_table(self.state, len_bytes)?;
         // SAFETY: the table was taken just now, under the lock that is still held; work that reads it follows below.
         plan.write_tables(ranges, unsafe { table.bytes() })
             .map_err(refused)?;
         let to = self.state.scratch.table();
-        self.stream
-            .send_table(context, table, to, len_bytes, "digest")
+        self.stream.send_table(table, to, len_bytes, "digest")
     }
 
     fn launch_digest(&self, plan: &DigestPlan) -> Result<(), DeviceError> {

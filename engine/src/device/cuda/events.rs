@@ -1,6 +1,7 @@
 //! Moments in a queue, marked by events that are used again and again.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::api::{self, Handle};
 use super::context::Context;
@@ -28,6 +29,7 @@ struct Slot {
 /// The events of one queue, and the moments that are marked, oldest first.
 #[derive(Debug)]
 pub(super) struct Events {
+    context: Arc<Context>,
     slots: Vec<Slot>,
     free: Vec<usize>,
     marks: VecDeque<Mark>,
@@ -37,28 +39,29 @@ pub(super) struct Events {
 
 impl Events {
     /// Makes all events; the context is current.
-    pub(super) fn new(context: &Context, is_wait_blocking: bool) -> Result<Self, DeviceError> {
+    pub(super) fn new(context: &Arc<Context>, is_wait_blocking: bool) -> Result<Self, DeviceError> {
         const BLOCKING_SYNC: u32 = 1;
         const DISABLE_TIMING: u32 = 2;
         let flags = DISABLE_TIMING | if is_wait_blocking { BLOCKING_SYNC } else { 0 };
-        let mut slots = Vec::with_capacity(EVENTS);
+        let mut events = Self {
+            context: Arc::clone(context),
+            slots: Vec::with_capacity(EVENTS),
+            free: (0..EVENTS).rev().collect(),
+            marks: VecDeque::with_capacity(EVENTS),
+            reached: 0,
+        };
         for _ in 0..EVENTS {
             let mut handle = 0;
             // SAFETY: the driver writes a handle to a place that is valid.
             let code = unsafe { (context.api.event_create)(&raw mut handle, flags) };
             context.check("making an event", code)?;
-            slots.push(Slot {
+            events.slots.push(Slot {
                 handle,
                 users: 0,
                 is_retired: false,
             });
         }
-        Ok(Self {
-            free: (0..slots.len()).rev().collect(),
-            slots,
-            marks: VecDeque::with_capacity(EVENTS),
-            reached: 0,
-        })
+        Ok(events)
     }
 
     pub(super) const fn reached(&self) -> u64 {
@@ -77,34 +80,29 @@ impl Events {
     }
 
     /// Marks the present moment of `stream`. Waits only if all events stand for moments to come.
-    pub(super) fn mark(
-        &mut self,
-        context: &Context,
-        stream: Handle,
-        sequence: u64,
-    ) -> Result<(), DeviceError> {
+    pub(super) fn mark(&mut self, stream: Handle, sequence: u64) -> Result<(), DeviceError> {
         let event = match self.free.pop() {
             Some(event) => event,
-            None => self.recycle(context)?,
+            None => self.recycle()?,
         };
         let handle = self.handle(event);
         // SAFETY: event and stream live as long as the device, and nobody waits for what the event stood for.
-        let code = unsafe { (context.api.event_record)(handle, stream) };
+        let code = unsafe { (self.context.api.event_record)(handle, stream) };
         if code != api::SUCCESS {
             self.free.push(event);
         }
-        context.check("recording an event", code)?;
+        self.context.check("recording an event", code)?;
         self.marks.push_back(Mark { sequence, event });
         Ok(())
     }
 
     /// Waits for the oldest moment whose event nobody else waits for, and takes that event.
     #[cold]
-    fn recycle(&mut self, context: &Context) -> Result<usize, DeviceError> {
+    fn recycle(&mut self) -> Result<usize, DeviceError> {
         while let Some(mark) = self.marks.front().copied() {
             // SAFETY: the event lives as long as the device.
-            let code = unsafe { (context.api.event_synchronize)(self.handle(mark.event)) };
-            context.check("earlier work", code)?;
+            let code = unsafe { (self.context.api.event_synchronize)(self.handle(mark.event)) };
+            self.context.check("earlier work", code)?;
             self.reach(mark.sequence);
             if let Some(event) = self.free.pop() {
                 return Ok(event);
@@ -155,15 +153,15 @@ impl Events {
             }
         }
     }
+}
 
-    /// Destroys all events; nobody uses them any more, and the context is current.
-    pub(super) fn close(&mut self, context: &Context) {
-        self.free.clear();
-        self.marks.clear();
-        for slot in self.slots.drain(..) {
-            // SAFETY: the event was made by `new`, and this is the end of it.
-            let code = unsafe { (context.api.event_destroy)(slot.handle) };
-            context.report("destroying an event", code);
+impl Drop for Events {
+    fn drop(&mut self) {
+        for slot in &self.slots {
+            self.context.give_back("destroying an event", |api| {
+                // SAFETY: the event was made by `new`, and this is the end of it.
+                unsafe { (api.event_destroy)(slot.handle) }
+            });
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The kernels, loaded, and launched.
 
 use std::ffi::{CString, c_void};
+use std::sync::Arc;
 
 use super::api::Handle;
 use super::context::Context;
@@ -10,24 +11,29 @@ use crate::device::kernels::{self, Kernel, Launch};
 /// The module of all kernels.
 #[derive(Debug)]
 pub(super) struct Kernels {
+    context: Arc<Context>,
     module: Handle,
     functions: [Handle; Kernel::ALL.len()],
 }
 
 impl Kernels {
     /// Loads the kernels; the driver compiles them the first time. The context is current.
-    pub(super) fn load(context: &Context) -> Result<Self, DeviceError> {
+    pub(super) fn load(context: &Arc<Context>) -> Result<Self, DeviceError> {
         let text = |text: &str| {
             CString::new(text).map_err(|_| DeviceError::Invalid {
                 reason: "the kernels contain a zero byte".into(),
             })
         };
         let module = context.load_module(&text(kernels::ptx())?)?;
-        let mut functions = [0; Kernel::ALL.len()];
-        for (function, kernel) in functions.iter_mut().zip(Kernel::ALL) {
+        let mut kernels = Self {
+            context: Arc::clone(context),
+            module,
+            functions: [0; Kernel::ALL.len()],
+        };
+        for (function, kernel) in kernels.functions.iter_mut().zip(Kernel::ALL) {
             *function = context.function(module, &text(kernel.name())?)?;
         }
-        Ok(Self { module, functions })
+        Ok(kernels)
     }
 
     /// Launches a kernel on a stream. The context is current.
@@ -36,7 +42,6 @@ impl Kernels {
     /// What the arguments point to is allocated for as long as the kernel runs, as long as its description says.
     pub(super) unsafe fn launch(
         &self,
-        context: &Context,
         stream: Handle,
         launch: &Launch,
         work: &'static str,
@@ -50,7 +55,7 @@ impl Kernels {
         // SAFETY: the function is loaded, and compiled for that many threads; there is a pointer for each of its parameters, to a word of
         // which the lower bytes are the value, and the driver reads it before it returns; as to what values point to, the caller says so.
         let code = unsafe {
-            (context.api.launch)(
+            (self.context.api.launch)(
                 function.unwrap_or(0),
                 launch.grid_blocks(),
                 1,
@@ -64,13 +69,15 @@ impl Kernels {
                 std::ptr::null_mut(),
             )
         };
-        context.check(work, code)
+        self.context.check(work, code)
     }
+}
 
-    /// Unloads the module; nothing of it runs, and the context is current.
-    pub(super) fn close(&self, context: &Context) {
-        // SAFETY: loaded by `load`, and this is the end of it.
-        let code = unsafe { (context.api.module_unload)(self.module) };
-        context.report("unloading the kernels", code);
+impl Drop for Kernels {
+    fn drop(&mut self) {
+        self.context.give_back("unloading the kernels", |api| {
+            // SAFETY: loaded by `load`, nothing of it runs, and this is the end of it.
+            unsafe { (api.module_unload)(self.module) }
+        });
     }
 }

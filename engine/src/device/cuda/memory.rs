@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cudarc::driver::sys;
 use parking_lot::Mutex;
@@ -23,6 +24,7 @@ pub(super) struct Memory {
     spare_bytes: u64,
     granules: Granules,
     handles: Mutex<Handles>,
+    is_closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -126,6 +128,7 @@ impl Memory {
                 spare: Vec::new(),
                 mapped_bytes: 0,
             }),
+            is_closed: AtomicBool::new(false),
         })
     }
 
@@ -335,6 +338,9 @@ impl Memory {
 
     /// Takes everything back. No work is under way, and the context is current.
     pub(super) fn close(&self) -> Result<(), DeviceError> {
+        if self.is_closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
         self.unmap_all()?;
         let mut handles = self.handles.lock();
         for handle in handles.spare.drain(..) {
@@ -346,5 +352,16 @@ impl Memory {
         let code =
             unsafe { (self.context.api.free_reservation)(self.base, self.reserved_bytes as usize) };
         self.context.check("giving addresses back", code)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // Closed already, unless the device could not be opened.
+        if let Ok(_current) = self.context.enter()
+            && let Err(error) = self.close()
+        {
+            super::closing::keep(error);
+        }
     }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 
 use super::api;
-use super::closing;
 use super::context::Context;
 use crate::device::{DeviceError, PinnedBuffer, PinnedOwner, PinnedSlice};
 
@@ -85,7 +84,7 @@ impl Pinning {
         })
     }
 
-    /// Frees what was dropped. No work that was submitted before it was dropped is under way, and the context is current.
+    /// Frees what was dropped. No work that was submitted before it was dropped is under way.
     pub(super) fn free_dropped(&self) {
         let dropped = std::mem::take(&mut *self.dropped.lock());
         for start in dropped {
@@ -100,7 +99,7 @@ impl Pinning {
 }
 
 /// Pins zeroed memory.
-pub(super) fn allocate(context: &Context, len_bytes: usize) -> Result<NonNull<u8>, DeviceError> {
+fn allocate(context: &Context, len_bytes: usize) -> Result<NonNull<u8>, DeviceError> {
     let exhausted = |reason: String| DeviceError::PinnedExhausted {
         asked_bytes: len_bytes as u64,
         reason,
@@ -123,10 +122,40 @@ pub(super) fn allocate(context: &Context, len_bytes: usize) -> Result<NonNull<u8
 }
 
 /// Frees what `allocate` gave, and nobody uses.
-pub(super) fn free(context: &Context, start: usize) {
-    // SAFETY: the driver gave the memory out at this address, and everybody has forgotten it.
-    let code = unsafe { (context.api.host_free)(std::ptr::without_provenance_mut(start)) };
-    context.report("freeing pinned memory", code);
+fn free(context: &Context, start: usize) {
+    context.give_back("freeing pinned memory", |api| {
+        // SAFETY: the driver gave the memory out at this address, and everybody has forgotten it.
+        unsafe { (api.host_free)(std::ptr::without_provenance_mut(start)) }
+    });
+}
+
+/// Pinned memory of this implementation.
+#[derive(Debug)]
+pub(super) struct Block {
+    context: Arc<Context>,
+    start: usize,
+}
+
+impl Block {
+    /// Zeroed. The context is current.
+    pub(super) fn new(context: &Arc<Context>, len_bytes: usize) -> Result<Self, DeviceError> {
+        let start = allocate(context, len_bytes)?;
+        Ok(Self {
+            context: Arc::clone(context),
+            start: start.expose_provenance().get(),
+        })
+    }
+
+    /// Its address, of which the provenance is exposed.
+    pub(super) const fn start(&self) -> usize {
+        self.start
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        free(&self.context, self.start);
+    }
 }
 
 /// Gives a buffer up. Waits for nothing: the memory is freed when work has been waited for, or with the device.
@@ -150,9 +179,6 @@ impl Drop for Owner {
 impl Drop for Pinning {
     fn drop(&mut self) {
         // The device, which waited for all work, and all owners are gone.
-        match self.context.enter() {
-            Ok(_current) => self.free_dropped(),
-            Err(error) => closing::report("freeing pinned memory", &error.to_string()),
-        }
+        self.free_dropped();
     }
 }

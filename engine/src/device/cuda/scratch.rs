@@ -1,5 +1,7 @@
 //! Device memory that kernels of one queue use for tables and results. Each piece of work uses it anew: they follow each other.
 
+use std::sync::Arc;
+
 use super::api::Address;
 use super::context::Context;
 use crate::device::DeviceError;
@@ -19,16 +21,18 @@ const SMALL_BYTES: u64 = 4096;
 /// Its parts, each at a multiple of 256.
 #[derive(Debug)]
 pub(super) struct Scratch {
+    context: Arc<Context>,
     start: Address,
     table_bytes: u64,
 }
 
 impl Scratch {
     /// The context is current.
-    pub(super) fn new(context: &Context, table_bytes: u64) -> Result<Self, DeviceError> {
+    pub(super) fn new(context: &Arc<Context>, table_bytes: u64) -> Result<Self, DeviceError> {
         let nodes = u64::from(NODES) * NODE_BYTES;
         let digests = DIGESTS as u64 * NODE_BYTES;
         Ok(Self {
+            context: Arc::clone(context),
             start: context.allocate(SMALL_BYTES + table_bytes + digests + nodes)?,
             table_bytes,
         })
@@ -57,11 +61,13 @@ impl Scratch {
     pub(super) const fn nodes(&self) -> Address {
         self.digests() + DIGESTS as u64 * NODE_BYTES
     }
+}
 
-    /// Frees it; no work is under way, and the context is current.
-    pub(super) fn close(&mut self, context: &Context) {
-        // SAFETY: allocated by `new`, and this is the end of it.
-        let code = unsafe { (context.api.free)(self.start) };
-        context.report("freeing device memory", code);
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.context.give_back("freeing device memory", |api| {
+            // SAFETY: allocated by `new`, this is the end of it, and work that uses it was waited for.
+            unsafe { (api.free)(self.start) }
+        });
     }
 }

@@ -68,7 +68,7 @@ impl Submission<'_> {
     }
 
     pub(super) const fn handle(&self) -> Handle {
-        self.stream.handle
+        self.stream.handle()
     }
 
     pub(super) const fn address(&self, offset: u64) -> Address {
@@ -222,11 +222,9 @@ impl Submission<'_> {
         launch: &Launch,
         work: &'static str,
     ) -> Result<(), DeviceError> {
-        let Parts {
-            kernels, context, ..
-        } = self.parts;
+        let kernels = &self.parts.kernels;
         // SAFETY: as the caller says.
-        unsafe { kernels.launch(context, self.handle(), launch, work) }
+        unsafe { kernels.launch(self.handle(), launch, work) }
     }
 
     fn apply(
@@ -322,9 +320,8 @@ impl Submission<'_> {
 
     /// Sends what a kernel that reports changes starts from, and after it the addresses of parents.
     fn send_combine_table(&mut self, inputs: &[u64]) -> Result<(), DeviceError> {
-        let context = &self.parts.context;
         let len_bytes = Changed::LEN_BYTES + size_of_val(inputs);
-        let table = self.stream.take_table(context, self.state, len_bytes)?;
+        let table = self.stream.take_table(self.state, len_bytes)?;
         // SAFETY: the table was taken just now, under the lock that is still held; work that reads it follows below.
         let bytes = unsafe { table.bytes() };
         let nothing = Changed::NOTHING.to_bytes();
@@ -335,8 +332,7 @@ impl Submission<'_> {
             }
         }
         let to = self.state.scratch.table();
-        self.stream
-            .send_table(context, table, to, len_bytes, "combine")
+        self.stream.send_table(table, to, len_bytes, "combine")
     }
 
     fn copy_changed(

@@ -1,9 +1,10 @@
 //! Pinned memory for tables that kernels are given: filled here, copied to the device in the order of the queue.
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use super::context::Context;
-use super::pinning;
+use super::pinning::Block;
 use crate::device::DeviceError;
 
 /// Tables begin at multiples of this.
@@ -15,7 +16,7 @@ const LEAST_HALF_BYTES: usize = 1 << 20;
 /// A ring of two halves: while the device reads tables of one, the other one is filled.
 #[derive(Debug)]
 pub(super) struct Tables {
-    start: usize,
+    memory: Block,
     half_bytes: usize,
     half: usize,
     used_bytes: usize,
@@ -41,13 +42,12 @@ pub(super) enum Room {
 
 impl Tables {
     /// The context is current.
-    pub(super) fn new(context: &Context, len_bytes: u32) -> Result<Self, DeviceError> {
+    pub(super) fn new(context: &Arc<Context>, len_bytes: u32) -> Result<Self, DeviceError> {
         let half_bytes = (len_bytes as usize / 2)
             .max(LEAST_HALF_BYTES)
             .next_multiple_of(4096);
-        let start = pinning::allocate(context, half_bytes * 2)?;
         Ok(Self {
-            start: start.expose_provenance().get(),
+            memory: Block::new(context, half_bytes * 2)?,
             half_bytes,
             half: 0,
             used_bytes: 0,
@@ -88,19 +88,11 @@ impl Tables {
             });
         }
         let table = Table {
-            start: self.start + self.half * self.half_bytes + self.used_bytes,
+            start: self.memory.start() + self.half * self.half_bytes + self.used_bytes,
             len_bytes,
         };
         self.used_bytes = (self.used_bytes + len_bytes).next_multiple_of(ALIGNMENT);
         Ok(table)
-    }
-
-    /// Frees the memory; no work is under way, and the context is current.
-    pub(super) fn close(&mut self, context: &Context) {
-        if self.start != 0 {
-            pinning::free(context, self.start);
-            self.start = 0;
-        }
     }
 }
 
