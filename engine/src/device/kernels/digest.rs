@@ -282,7 +282,7 @@ fn walk(
 
 /// The length of a range less one.
 fn last_of(position: usize, range: &Range<u64>) -> Result<u32, DigestPlanError> {
-    let len_bytes = range.end.checked_sub(range.start).unwrap_or(0);
+    let len_bytes = range.end.saturating_sub(range.start);
     len_bytes
         .checked_sub(1)
         .filter(|_| len_bytes <= MAX_RANGE_BYTES)
@@ -363,10 +363,11 @@ mod tests {
             );
         }
         assert_eq!(DigestPlan::new(&[]), Err(DigestPlanError::TooMuch));
-        let plan = DigestPlan::new(&[0..1, 1..2]).unwrap();
+        let ranges = [0..1, 1..2];
+        let plan = DigestPlan::new(&ranges).unwrap();
         let mut tables = vec![0; plan.table_bytes()];
         let other = Err(DigestPlanError::OtherRanges);
-        assert_eq!(plan.write_tables(&[0..1], &mut tables), other);
+        assert_eq!(plan.write_tables(&ranges[..1], &mut tables), other);
         assert_eq!(plan.write_tables(&[0..1, 1..2, 2..3], &mut tables), other);
         assert_eq!(plan.write_tables(&[0..1, 1..2], &mut tables[1..]), other);
         assert_eq!(plan.write_tables(&[0..1, 1..2], &mut tables), Ok(()));
