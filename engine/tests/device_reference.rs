@@ -13,7 +13,8 @@ use mmsb_engine::device::{Combine, Device, DeviceError, DeviceKind, HostDevice, 
 use mmsb_engine::graph::{Form, Lane, Semiring};
 use proptest::prelude::*;
 
-const MEMORY_BYTES: u64 = 128 * 1024;
+/// A quarter of it is longer than what is computed at a time.
+const MEMORY_BYTES: u64 = 256 * 1024;
 
 fn mapped() -> HostDevice {
     let device = HostDevice::new(MEMORY_BYTES).unwrap();
@@ -343,7 +344,7 @@ fn the_last_run_wins() {
     perform(
         &device,
         &Op::Apply {
-            staging: 65536,
+            staging: 131072,
             runs,
         },
     )
@@ -354,11 +355,12 @@ fn the_last_run_wins() {
 
 #[test]
 fn mapping_is_by_whole_granules_and_within_memory() {
-    let device = HostDevice::new(MEMORY_BYTES).unwrap();
+    const TWO_GRANULES: u64 = 128 * 1024;
+    let device = HostDevice::new(TWO_GRANULES).unwrap();
     let info = device.info();
     assert_eq!(
         (info.kind, info.memory_bytes),
-        (DeviceKind::Host, MEMORY_BYTES)
+        (DeviceKind::Host, TWO_GRANULES)
     );
     let granule = info.granule_bytes;
     for bad in [
@@ -380,8 +382,8 @@ fn mapping_is_by_whole_granules_and_within_memory() {
     let error = device.map(granule..granule * 2).unwrap_err();
     let expected = DeviceError::OutOfMemory {
         asked_bytes: granule,
-        mapped_bytes: MEMORY_BYTES,
-        capacity_bytes: MEMORY_BYTES,
+        mapped_bytes: TWO_GRANULES,
+        capacity_bytes: TWO_GRANULES,
     };
     assert_eq!(error, expected);
     device.unmap(0..granule).unwrap();

@@ -65,13 +65,21 @@ pub struct Pinned(pub PinnedBuffer);
 
 impl Pinned {
     pub fn new(device: &dyn Device, len_bytes: usize) -> Self {
-        Self(device.pin(len_bytes).unwrap())
+        Self::try_new(device, len_bytes).unwrap()
     }
 
     pub fn with(device: &dyn Device, bytes: &[u8]) -> Self {
-        let pinned = Self::new(device, bytes.len().max(1));
+        Self::try_with(device, bytes).unwrap()
+    }
+
+    pub fn try_new(device: &dyn Device, len_bytes: usize) -> Result<Self, DeviceError> {
+        device.pin(len_bytes).map(Self)
+    }
+
+    pub fn try_with(device: &dyn Device, bytes: &[u8]) -> Result<Self, DeviceError> {
+        let pinned = Self::try_new(device, bytes.len().max(1))?;
         pinned.write(0, bytes);
-        pinned
+        Ok(pinned)
     }
 
     pub fn write(&self, at: usize, bytes: &[u8]) {
@@ -141,14 +149,14 @@ pub fn batch(runs: &[Run]) -> (Vec<u8>, [usize; 4], u32, u32) {
 pub fn perform(device: &dyn Device, op: &Op) -> Result<Vec<u8>, DeviceError> {
     let queue = Queue::Compute;
     let result = |len: usize, work: &dyn Fn(&Pinned) -> Result<(), DeviceError>| {
-        let pinned = Pinned::new(device, len);
+        let pinned = Pinned::try_new(device, len)?;
         work(&pinned)?;
         finish(device, queue)?;
         Ok(pinned.all())
     };
     match op {
         Op::Upload { to, bytes } => {
-            let pinned = Pinned::with(device, bytes);
+            let pinned = Pinned::try_with(device, bytes)?;
             let from = pinned.slice(0..bytes.len());
             device.submit(queue, &Work::Upload { from, to: *to })?;
             finish(device, queue).map(|()| Vec::new())
@@ -175,7 +183,7 @@ pub fn perform(device: &dyn Device, op: &Op) -> Result<Vec<u8>, DeviceError> {
         }
         Op::Apply { staging, runs } => {
             let (bytes, [tiles, runs, payload, end], tile_count, run_count) = batch(runs);
-            let pinned = Pinned::with(device, &bytes);
+            let pinned = Pinned::try_with(device, &bytes)?;
             let from = pinned.slice(0..bytes.len());
             device.submit(queue, &Work::Upload { from, to: *staging })?;
             let at = |position: usize| staging + position as u64;
