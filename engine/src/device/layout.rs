@@ -128,6 +128,12 @@ impl Changed {
 /// lanes as there are.
 #[must_use]
 pub fn sum64(bytes: &[u8]) -> u64 {
+    sum64_from(bytes, 0)
+}
+
+/// What `bytes` add to the [`sum64`] of a longer string in which they begin with word `first_word`. They are a whole number of words, or the end.
+#[must_use]
+pub fn sum64_from(bytes: &[u8], first_word: u64) -> u64 {
     let (rows, rest) = bytes.as_chunks::<{ 8 * LANES }>();
     let (mut sums, mut running) = ([0u64; LANES], [0u64; LANES]);
     for row in rows {
@@ -145,11 +151,13 @@ pub fn sum64(bytes: &[u8]) -> u64 {
         let by_position = by_row
             .wrapping_mul(LANES as u64)
             .wrapping_add(lane.wrapping_mul(*sum));
+        let by_position = by_position.wrapping_add(first_word.wrapping_mul(*sum));
         total = total.wrapping_add(by_position.wrapping_mul(2).wrapping_add(*sum));
     }
-    let ones = count * LANES as u64;
-    total = total.wrapping_add(ones.wrapping_mul(ones));
-    for (position, part) in (ones..).zip(rest.chunks(8)) {
+    let words = count * LANES as u64;
+    let ones = words.wrapping_add(first_word.wrapping_mul(2));
+    total = total.wrapping_add(ones.wrapping_mul(words));
+    for (position, part) in (first_word.wrapping_add(words)..).zip(rest.chunks(8)) {
         let mut word = [0; 8];
         for (to, from) in word.iter_mut().zip(part) {
             *to = *from;
@@ -160,8 +168,8 @@ pub fn sum64(bytes: &[u8]) -> u64 {
     total
 }
 
-/// Words that are added side by side.
-const LANES: usize = 16;
+/// Words that are added side by side: as many as leave all sums in registers.
+const LANES: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -208,6 +216,11 @@ mod tests {
                 expected = expected.wrapping_add(term.wrapping_mul(2 * position as u64 + 1));
             }
             assert_eq!(sum64(&bytes[..len]), expected, "{len} bytes");
+            for cut in [0, 8, 64, 256, 1000] {
+                let (a, b) = bytes[..len].split_at(cut.min(len / 8 * 8));
+                let parts = sum64(a).wrapping_add(sum64_from(b, a.len() as u64 / 8));
+                assert_eq!(parts, expected, "{len} bytes cut at {cut}");
+            }
         }
     }
 

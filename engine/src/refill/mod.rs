@@ -15,9 +15,7 @@ mod submit;
 mod walk;
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, channel};
-
-use parking_lot::Mutex;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use crate::device::{DeviceError, PinnedBuffer};
 use crate::log::reader::LogMap;
@@ -31,8 +29,9 @@ use prepare::{Prepared, prepare};
 use submit::Submitter;
 use walk::{Job, Walker};
 
-/// Length of a slot. Short, so that what was read is still in the processor's cache when it is checked and summed.
-const SLOT_BYTES: usize = 1 << 20;
+/// Length of a slot. Giving one to the device takes some ten calls of its driver, so it is not short; reading, checking and summing
+/// go through it step by step.
+const SLOT_BYTES: usize = 2 << 20;
 
 /// Why the log was not applied.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +139,26 @@ fn fill_in_turn<'a>(
     }
 }
 
+/// So many times somebody who waits asks before it sleeps, some hundreds of microseconds. Being woken takes tens of microseconds where the processor is virtual, which is as long as
+/// a slot takes, and nobody waits longer than a slot or two while the log is read at full speed.
+const ASKS: u32 = 150;
+
+/// The next message; `None` when there will be none.
+fn receive<T>(from: &Receiver<T>) -> Option<T> {
+    for _ in 0..ASKS {
+        for _ in 0..64 {
+            match from.try_recv() {
+                Ok(message) => return Some(message),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => std::hint::spin_loop(),
+            }
+        }
+        // Others may have no processor of their own.
+        std::thread::yield_now();
+    }
+    from.recv().ok()
+}
+
 /// Results in the order of their jobs.
 struct Ordered<'a> {
     results: Receiver<(u64, Slot<'a>, Result<Prepared, Stop>)>,
@@ -154,7 +173,7 @@ impl<'a> Ordered<'a> {
                 self.next += 1;
                 return Some(result);
             }
-            let (number, slot, result) = self.results.recv().ok()?;
+            let (number, slot, result) = receive(&self.results)?;
             self.early.insert(number, (slot, result));
         }
     }
@@ -166,22 +185,20 @@ fn fill_together<'a>(
     submitter: &mut Submitter<'_, 'a>,
     slots: Vec<Slot<'a>>,
 ) -> Result<u64, Stop> {
-    // A slot that is free goes to the walker, which hands it on with a job.
+    // A slot that is free goes to the walker, which hands it on with a job, to the workers in turn.
     let (give_free, take_free) = channel();
-    let (give_job, take_job) = channel::<(u64, Slot<'a>, Job)>();
     let (give_result, results) = channel();
     for slot in slots {
         let _ = give_free.send(slot);
     }
-    let take_job = Mutex::new(take_job);
     std::thread::scope(|scope| {
+        let mut give_jobs = Vec::new();
         for _ in 0..source.workers {
-            let (take_job, give_result) = (&take_job, give_result.clone());
+            let (give_job, take_job) = channel::<(u64, Slot<'a>, Job)>();
+            let give_result = give_result.clone();
+            give_jobs.push(give_job);
             scope.spawn(move || {
-                loop {
-                    let Ok((number, mut slot, job)) = take_job.lock().recv() else {
-                        return;
-                    };
+                while let Some((number, mut slot, job)) = receive(&take_job) {
                     let result = prepare(source, job, slot.bytes());
                     if give_result.send((number, slot, result)).is_err() {
                         return;
@@ -191,17 +208,16 @@ fn fill_together<'a>(
         }
         drop(give_result);
         let walking = scope.spawn(move || {
-            let mut number = 0;
-            while let Ok(mut slot) = take_free.recv() {
-                match walker.next(slot.bytes())? {
-                    Some(job) => {
-                        if give_job.send((number, slot, job)).is_err() {
-                            break;
-                        }
-                    }
-                    None => break,
+            for (number, give_job) in (0..).zip(give_jobs.iter().cycle()) {
+                let Some(mut slot) = receive(&take_free) else {
+                    break;
+                };
+                let Some(job) = walker.next(slot.bytes())? else {
+                    break;
+                };
+                if give_job.send((number, slot, job)).is_err() {
+                    break;
                 }
-                number += 1;
             }
             // The workers end when they have done what is left, and then the submitter does.
             Ok(walker.records())

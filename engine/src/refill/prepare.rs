@@ -3,7 +3,7 @@
 use super::walk::{Job, Piece, read};
 use super::{Source, Stop};
 use crate::checksum::{crc32c, crc32c_combine};
-use crate::device::layout::sum64;
+use crate::device::layout::sum64_from;
 use crate::log::format::{RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader, Runs, align_up};
 use crate::state::device::{Batch, Tables};
 
@@ -28,6 +28,8 @@ pub(super) struct Part {
 
 pub(super) fn prepare(source: &Source<'_>, job: Job, slot: &mut [u8]) -> Result<Prepared, Stop> {
     let mut batch = Batch::default();
+    // What is at the start of the slot and was summed when it was read, in whole words.
+    let (mut sum, mut summed_bytes) = (0, 0);
     let part = match job {
         Job::Records(records) => {
             for (at, header) in records {
@@ -35,7 +37,11 @@ pub(super) fn prepare(source: &Source<'_>, job: Job, slot: &mut [u8]) -> Result<
             }
             None
         }
-        Job::Piece(piece) => Some(add_piece(&mut batch, slot, &piece)?),
+        Job::Piece(piece) => {
+            let (part, of_piece) = add_piece(&mut batch, slot, &piece)?;
+            (sum, summed_bytes) = (of_piece, piece.len_bytes - piece.len_bytes % 8);
+            Some(part)
+        }
     };
     if batch.is_empty() {
         return Ok(Prepared { batch: None, part });
@@ -43,7 +49,11 @@ pub(super) fn prepare(source: &Source<'_>, job: Job, slot: &mut [u8]) -> Result<
     let tables = batch
         .finish(slot)
         .ok_or(Stop::Irregular("the tables do not fit"))?;
-    let sum = sum64(slot.get(..tables.len_bytes).unwrap_or_default());
+    let rest = slot.get(summed_bytes.min(tables.len_bytes)..tables.len_bytes);
+    let sum = sum.wrapping_add(sum64_from(
+        rest.unwrap_or_default(),
+        summed_bytes as u64 / 8,
+    ));
     Ok(Prepared {
         batch: Some((tables, sum)),
         part,
@@ -76,27 +86,34 @@ fn add_record(
     Ok(())
 }
 
-/// Reads a part of a long record to the slot, and adds what it writes.
-fn add_piece(batch: &mut Batch, slot: &mut [u8], piece: &Piece) -> Result<Part, Stop> {
+/// Reads a part of a long record to the slot, and adds what it writes. Gives the sum of its whole words, too.
+fn add_piece(batch: &mut Batch, slot: &mut [u8], piece: &Piece) -> Result<(Part, u64), Stop> {
     let into = slot
         .get_mut(..piece.len_bytes)
         .ok_or(Stop::Irregular("a piece does not fit its slot"))?;
     let mut crc = None;
     let mut position = piece.position;
+    let (mut sum, mut words) = (0u64, 0);
     for step in into.chunks_mut(STEP_BYTES) {
         read(&*piece.file, step, position)?;
         let of_step = crc32c(step);
         let len_bytes = step.len() as u64;
         crc = Some(crc.map_or(of_step, |crc| crc32c_combine(crc, of_step, len_bytes)));
         position += len_bytes;
+        let (whole, _) = step.as_chunks::<8>();
+        sum = sum.wrapping_add(sum64_from(whole.as_flattened(), words));
+        words += whole.len() as u64;
     }
     for (at, place, len_bytes) in &piece.writes {
         batch.push(*place, *at, *len_bytes);
     }
-    Ok(Part {
+    // What was summed stays as it is.
+    batch.reserve(piece.len_bytes);
+    let part = Part {
         crc: crc.unwrap_or_default(),
         len_bytes: piece.len_bytes as u64,
         is_first: piece.is_first,
         body_crc: piece.body_crc,
-    })
+    };
+    Ok((part, sum))
 }

@@ -16,7 +16,7 @@ const RECORDS_BYTES: usize = SLOT_BYTES / 2;
 /// What is read to see whether a record is long, after one that was: long ones come together.
 const PEEK_BYTES: u64 = 4096;
 /// How much of a long record is taken at a time; leaves room for the tables.
-const PIECE_BYTES: u64 = (SLOT_BYTES - (64 << 10)) as u64;
+const PIECE_BYTES: u64 = (SLOT_BYTES - (128 << 10)) as u64;
 /// A record whose runs are shorter than this on average is none that can be taken piece by piece.
 const LEAST_RUN_BYTES: u64 = 32 << 10;
 
@@ -128,14 +128,15 @@ impl<'a> Walker<'a> {
                 self.begin_long(&header)?;
                 continue;
             }
-            if std::mem::take(&mut self.peeks) {
-                continue;
-            }
             if header.len_bytes > len {
+                if std::mem::take(&mut self.peeks) {
+                    continue;
+                }
                 return Err(Stop::Irregular("a record reaches past its segment"));
             }
             let records = self.take_whole(window)?;
             if !records.is_empty() {
+                self.peeks = false;
                 return Ok(Some(Job::Records(records)));
             }
         }

@@ -75,6 +75,11 @@ impl Batch {
         self.payload_bytes = at + len_bytes;
     }
 
+    /// Counts the first `len_bytes` as payload, whether or not a run needs all of them: the tables come behind.
+    pub(crate) fn reserve(&mut self, len_bytes: usize) {
+        self.payload_bytes = self.payload_bytes.max(len_bytes);
+    }
+
     /// Writes the tables behind the payload and empties the batch. `bytes` is what [`Batch::place`] was told of.
     pub(crate) fn finish(&mut self, bytes: &mut [u8]) -> Option<Tables> {
         if !self.is_sorted {
