@@ -12,15 +12,21 @@ fn main() {
         .file("src/fibres.cpp")
         .file("src/kernels.cpp")
         // Also in debug builds: the kernels stand for a GPU, and are slow enough as it is.
-        .opt_level(2)
+        .opt_level(3)
         // The GPU does not fuse either, and moves bytes through pointers of any type.
         .flag("-ffp-contract=off")
         .flag("-fno-strict-aliasing")
         .flag_if_supported("-Wno-unknown-pragmas");
-    // For instance "-fsanitize=address,alignment -g": see engine/kernels/README.md.
+    // For instance "-fsanitize=address,alignment", which tests are then linked with; see engine/kernels/README.md.
     if let Ok(flags) = std::env::var("MMSB_KERNELS_CPU_FLAGS") {
         for flag in flags.split_whitespace() {
             build.flag(flag);
+            // The flag itself does not link what it needs, as rustc names all libraries.
+            for (sanitizer, library) in [("address", "asan"), ("alignment", "ubsan")] {
+                if flag.starts_with("-fsanitize") && flag.contains(sanitizer) {
+                    println!("cargo:rustc-link-arg-tests=-l{library}");
+                }
+            }
         }
     }
     build.compile("mmsb_kernels_cpu");

@@ -27,13 +27,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn copies(len_bytes in lengths(), from_skew in 0_usize..20, to_skew in 0_usize..20, multiprocessors in 0_u32..3, seed: u64) {
-        let bytes = noise(from_skew + len_bytes, seed);
+    fn copies(len_bytes in lengths(), from_skew in 0_usize..20, to_skew in 0_usize..20, is_congruent: bool, multiprocessors in 0_u32..3, seed: u64) {
+        // As the log and pages have them, which is the fast path.
+        let from_skew = if is_congruent { to_skew } else { from_skew };
+        // There is more behind what is taken, and it must not come along.
+        let bytes = noise(from_skew + len_bytes + 40, seed);
         let from = Memory::of(&bytes);
         for order in [Order::Ascending, Order::Shuffled(seed)] {
             let to = Memory::new(to_skew + len_bytes + 40);
             let mut expected = to.bytes().to_vec();
-            expected[to_skew..to_skew + len_bytes].copy_from_slice(&bytes[from_skew..]);
+            expected[to_skew..to_skew + len_bytes].copy_from_slice(&bytes[from_skew..from_skew + len_bytes]);
             let launch = Launch::copy(
                 from.address() + from_skew as u64, to.address() + to_skew as u64, len_bytes as u64, multiprocessors,
             );
@@ -61,9 +64,10 @@ proptest! {
         multiprocessors in 0_u32..3,
         seed: u64,
     ) {
-        let bytes = noise(from_skew + len_bytes, seed);
+        // There is more behind what is taken, and it must not come along.
+        let bytes = noise(from_skew + len_bytes + 40, seed);
         let from = Memory::of(&bytes);
-        let new = &bytes[from_skew..];
+        let new = &bytes[from_skew..from_skew + len_bytes];
         let mut old = if is_new { noise(len_bytes, !seed) } else { new.to_vec() };
         for flip in flips {
             old[flip.index(len_bytes)] ^= 1;

@@ -6,25 +6,33 @@
     reason = "a test that fails panics"
 )]
 
+use std::alloc::{Layout, alloc, dealloc};
+use std::ptr::NonNull;
+
 use mmsb_engine::device::kernels::Launch;
 use mmsb_kernels_cpu::{Kernel, LaunchError, Order};
 
 pub(crate) const ORDERS: [Order; 3] = [Order::Ascending, Order::Descending, Order::Shuffled(7)];
 
-#[repr(C, align(4096))]
-#[derive(Clone, Copy)]
-struct Granule([u8; 4096]);
-
-/// Memory that begins at a multiple of 4096.
+/// Memory that begins at a multiple of 4096, filled with garbage.
+///
+/// It is not longer than whole words of 4 bytes make it, so that AddressSanitizer sees what kernels do behind it.
 pub(crate) struct Memory {
-    granules: Vec<Granule>,
+    start: NonNull<u8>,
+    layout: Layout,
     len_bytes: usize,
 }
 
 impl Memory {
     pub(crate) fn new(len_bytes: usize) -> Self {
+        let layout = Layout::from_size_align(len_bytes.next_multiple_of(4).max(4), 4096).unwrap();
+        // SAFETY: the layout is not empty.
+        let start = NonNull::new(unsafe { alloc(layout) }).unwrap();
+        // SAFETY: just allocated, that long.
+        unsafe { start.write_bytes(0xa5, layout.size()) };
         Self {
-            granules: vec![Granule([0xa5; 4096]); len_bytes.div_ceil(4096).max(1)],
+            start,
+            layout,
             len_bytes,
         }
     }
@@ -36,34 +44,28 @@ impl Memory {
     }
 
     pub(crate) fn address(&self) -> u64 {
-        self.granules.as_ptr() as u64
+        self.start.as_ptr() as u64
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: granules are arrays of bytes that lie side by side, 4096 bytes each.
-        let all = unsafe {
-            std::slice::from_raw_parts(
-                self.granules.as_ptr().cast::<u8>(),
-                self.granules.len() * 4096,
-            )
-        };
-        &all[..self.len_bytes]
+        // SAFETY: all of it is initialised, and kernels write only while they are launched.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len_bytes) }
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        let len_bytes = self.len_bytes;
-        // SAFETY: as in `bytes`.
-        let all = unsafe {
-            std::slice::from_raw_parts_mut(
-                self.granules.as_mut_ptr().cast::<u8>(),
-                self.granules.len() * 4096,
-            )
-        };
-        &mut all[..len_bytes]
+        // SAFETY: as in `bytes`, and borrowed for writing.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len_bytes) }
     }
 
     pub(crate) fn word(&self) -> u64 {
         u64::from_le_bytes(self.bytes()[..8].try_into().unwrap())
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, once.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) };
     }
 }
 
