@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::claim::Claim;
-use super::stage::{MIN_SLOT_BYTES, Stage, StageShape};
-use crate::device::{Device, DeviceError, DeviceInfo};
+use super::pipe::Pipe;
+use super::stage::{MAX_REPORTS, MIN_SLOT_BYTES, Stage, StageShape};
+use crate::device::layout::Changed;
+use crate::device::{Device, DeviceError, DeviceInfo, PinnedSlice, Work};
 use crate::digest::Digest;
 use crate::options::DeviceOptions;
 
@@ -52,8 +54,7 @@ impl DeviceSpace {
         let slots = 8;
         let wanted = usize::try_from(options.staging_bytes).unwrap_or(usize::MAX) / slots;
         let slot_bytes = (wanted - wanted % 4096).max(MIN_SLOT_BYTES);
-        let stage_bytes =
-            ((slots * slot_bytes) as u64).next_multiple_of(info.granule_bytes.max(1));
+        let stage_bytes = ((slots * slot_bytes) as u64).next_multiple_of(info.granule_bytes.max(1));
         let Some(pages_bytes) = info.reserved_bytes.checked_sub(stage_bytes) else {
             return Err(DeviceError::OutOfMemory {
                 asked_bytes: stage_bytes,
@@ -168,7 +169,10 @@ impl DeviceSpace {
             while at < end {
                 let granules = inner.mapped.get(at..end).unwrap_or_default();
                 let is_mapped = granules.first().is_none_or(|mapped| *mapped);
-                let len = granules.iter().take_while(|mapped| **mapped == is_mapped).count();
+                let len = granules
+                    .iter()
+                    .take_while(|mapped| **mapped == is_mapped)
+                    .count();
                 let next = at + len.max(1);
                 if is_mapped {
                     at = next;
@@ -193,6 +197,37 @@ impl DeviceSpace {
         })
     }
 
+    /// Makes all pages zeros, and lends the stage to `fill`, which fills them anew. A device that failed is emptied, and has no memory
+    /// behind `pages` before; on one that did not, what is mapped stays mapped, since giving it back and taking it again costs
+    /// more than filling it. An error leaves a device whose memory means nothing.
+    pub(crate) fn refill<T, E: From<DeviceError>>(
+        &self,
+        pages: impl Iterator<Item = Range<u64>>,
+        fill: impl FnOnce(&Pipe<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if self.fault().is_some() {
+            self.restart()?;
+        }
+        for page in pages {
+            self.occupy(page)?;
+        }
+        let mut inner = self.inner.lock();
+        let device = &*self.device;
+        let filled = match inner.stage.lend(device) {
+            Ok(pipe) => fill(&pipe),
+            Err(error) => Err(error.into()),
+        };
+        if filled.is_err() {
+            self.note(
+                &mut inner,
+                &DeviceError::Lost {
+                    reason: "it was not filled to the end".to_owned(),
+                },
+            );
+        }
+        filled
+    }
+
     /// For several writes: the lock is taken once.
     pub(crate) fn writer(&self) -> Writer<'_> {
         Writer {
@@ -211,6 +246,23 @@ impl DeviceSpace {
 
     pub(crate) fn digests(&self, ranges: &[Range<u64>]) -> Result<Vec<Digest>, DeviceError> {
         self.with(|inner, device| inner.stage.digests(device, ranges))
+    }
+
+    /// Runs `count` pieces of work that say which bytes of an output they changed; `work` is told the position of each.
+    pub(crate) fn changes<'w>(
+        &self,
+        count: usize,
+        mut work: impl FnMut(usize, PinnedSlice) -> Work<'w>,
+    ) -> Result<Vec<Changed>, DeviceError> {
+        self.with(|inner, device| {
+            let mut changes = Vec::with_capacity(count);
+            for first in (0..count).step_by(MAX_REPORTS) {
+                let some = MAX_REPORTS.min(count - first);
+                let stage = &mut inner.stage;
+                changes.extend(stage.changes(device, some, |at, to| work(first + at, to))?);
+            }
+            Ok(changes)
+        })
     }
 
     /// Waits until everything that was written is there.
