@@ -13,14 +13,39 @@
 mod device;
 mod gpu;
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use device::{Pinned, finish, perform};
 use gpu::{Simulation, open_cuda, options};
 use libtest_mimic::{Arguments, Trial};
 use mmsb_engine::device::cuda::{CudaDevice, CudaOptions, take_closing_error};
 use mmsb_engine::device::layout::{Tile, TileRun, sum64};
-use mmsb_engine::device::{Device, DeviceError, DeviceKind, Queue, Work};
+use mmsb_engine::device::{Combine, Device, DeviceError, DeviceKind, Queue, Work};
+use mmsb_engine::graph::{Form, Lane, Semiring};
+
+/// Counts what this binary allocates; the driver, a library of its own, has its own allocator.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: everything is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as the caller says.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
+        // SAFETY: as the caller says.
+        unsafe { System.dealloc(start, layout) }
+    }
+}
 
 const MEMORY_BYTES: u64 = 8 << 20;
 const CHILD: &str = "MMSB_TEST_CHILD";
@@ -61,6 +86,7 @@ const TESTS: &[Test] = &[
         "errors_of_closing_can_be_asked_for",
         errors_of_closing_can_be_asked_for,
     ),
+    ("submitting_allocates_nothing", submitting_allocates_nothing),
     (
         "spare_memory_is_kept_and_given_back",
         spare_memory_is_kept_and_given_back,
@@ -413,4 +439,90 @@ fn spare_memory_is_kept_and_given_back(simulation: Simulation) {
     device.map(0..MEMORY_BYTES).unwrap();
     device.close().unwrap();
     assert_eq!(simulation.violations(), [""; 0]);
+}
+
+/// Every kind of work, fences, orders and waits, once the device is open.
+fn submitting_allocates_nothing(_: Simulation) {
+    let device = mapped();
+    let pinned = Pinned::new(&device, 64 * 32);
+    let (long, short) = (0..1 << 20, 0..64);
+    let ranges: Vec<_> = (0..64).map(|i| i * 10..i * 5000 + 1).collect();
+    let tables = [
+        &Tile {
+            to: 4096,
+            first_run: 0,
+            run_count: 1,
+        }
+        .to_bytes()[..],
+        &TileRun::default().to_bytes(),
+        &[7; 8],
+    ];
+    let staged = Pinned::with(&device, &tables.concat());
+    upload(&device, &staged, 4 << 20).unwrap();
+    finish(&device, Queue::Copy).unwrap();
+    let all = [
+        Work::Upload {
+            from: pinned.whole(),
+            to: 0,
+        },
+        Work::Download {
+            from: 0,
+            to: pinned.whole(),
+        },
+        Work::Copy {
+            from: short.clone(),
+            to: 2 << 20,
+        },
+        Work::Fill {
+            range: short.clone(),
+            byte: 1,
+        },
+        Work::Apply {
+            tiles: 4 << 20,
+            tile_count: 1,
+            runs: (4 << 20) + 16,
+            run_count: 1,
+            payload: (4 << 20) + 24..(4 << 20) + 32,
+        },
+        Work::Combine {
+            combine: Combine {
+                semiring: Semiring::PlusTimes,
+                lane: Lane::U32,
+                form: Form::Sum,
+            },
+            inputs: &[0, 4096, 8192],
+            output: 2 << 20,
+            range: 0..64,
+            changed: pinned.slice(0..16),
+        },
+        Work::Move {
+            from: long.clone(),
+            to: 2 << 20,
+            changed: pinned.slice(0..16),
+        },
+        Work::Digest {
+            ranges: &ranges,
+            to: pinned.whole(),
+        },
+        Work::Sum {
+            range: long,
+            to: pinned.slice(0..8),
+        },
+    ];
+    for work in &all {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        for _ in 0..20 {
+            device.submit(Queue::Compute, work).unwrap();
+            let fence = device.fence(Queue::Compute).unwrap();
+            device.order(Queue::Copy, fence).unwrap();
+            device.is_reached(fence).unwrap();
+        }
+        finish(&device, Queue::Copy).unwrap();
+        let allocated = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        assert_eq!(allocated, 0, "{work:?}");
+    }
+    // That the counter counts.
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    drop(std::hint::black_box(vec![0u8; 100]));
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 1);
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Device`] is what a device must do, `work` the words in which it is asked, `layout` the tables that kernels read,
 //! `kernels` how the kernels are launched that do it on a GPU,
-//! [`reference`] what each piece of work means. [`HostDevice`] does it at once, in host memory;
+//! [`mod@reference`] what each piece of work means. [`HostDevice`] does it at once, in host memory;
 //! [`SimulatedDevice`] does it late, out of order, and with faults.
 //! `cuda` is a GPU.
 //!

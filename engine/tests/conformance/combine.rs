@@ -179,7 +179,7 @@ fn of_parts_and_many_parents(open: Open<'_>) {
         9 * PAGE,
         16..16,
     );
-    let many: Vec<u64> = (0..300).map(|i| i * 1000 & !7).collect();
+    let many: Vec<u64> = (0..300).map(|i| (i * 1000) & !7).collect();
     both(
         &*device,
         &mut memory,

@@ -2,9 +2,13 @@
 //!
 //! `MMSB_GPU=require` turns a skip into a failure, `off` touches no driver, `auto` (the default) takes what there is.
 #![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::field_reassign_with_default,
     dead_code,
     unreachable_pub,
-    reason = "each test binary uses a part of it"
+    reason = "each test binary uses a part of it; a test that fails panics"
 )]
 
 use std::sync::Arc;
