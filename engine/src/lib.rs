@@ -31,8 +31,8 @@ mod storage;
 mod transaction;
 
 pub use bus::{
-    Bus, DevicePage, DeviceRestored, OpenError, OpenReport, PageInfo, ReadError, ReadGuard, RestoreDeviceError, Statistics,
-    View,
+    Bus, DevicePage, DeviceRestored, OpenError, OpenReport, PageInfo, ReadError, ReadGuard,
+    RestoreDeviceError, Statistics, View,
 };
 pub use checkpoint::{CheckpointDamage, CheckpointError, CheckpointReport};
 pub use clock::{Clock, SteppingClock, SystemClock};
@@ -44,7 +44,9 @@ pub use log::reader::LogError;
 pub use log::tail::Torn;
 pub use log::{Durability, LogStatistics, Poison, TransformId};
 pub use lsn::Lsn;
-pub use options::{Compression, DeviceOptions, Options, Progress, ProgressFn, Propagation, Retention};
+pub use options::{
+    Compression, DeviceOptions, Options, Progress, ProgressFn, Propagation, Retention,
+};
 pub use page::{Location, MAX_PAGE_LEN_BYTES, MIN_PAGE_LEN_BYTES, PageId, PageIndex};
 pub use recovery::RecoveryError;
 pub use replay::{Replayed, replay, replay_from};

@@ -16,6 +16,7 @@ use crate::checkpoint::CheckpointDamage;
 use crate::checkpoint::format::Manifest;
 use crate::checkpoint::load;
 use crate::codec;
+use crate::device::DeviceError;
 use crate::log::format::Identity;
 use crate::log::mark::{self, MARK_NAME};
 use crate::log::reader::{Batch, LogError, LogMap, Scanned, Scanner, discover};
@@ -24,11 +25,10 @@ use crate::log::tail::Tail;
 use crate::lsn::Lsn;
 use crate::memory::{ArenaError, PlacementError};
 use crate::options::Options;
-use crate::device::DeviceError;
-use crate::state::device::DeviceSpace;
-use crate::state::{State, StateError};
 use crate::state::apply::ApplyFault;
+use crate::state::device::DeviceSpace;
 use crate::state::structure::ReplayFault;
+use crate::state::{State, StateError};
 use crate::storage::Storage;
 use crate::transaction::TransactionError;
 
@@ -333,7 +333,10 @@ pub(crate) fn usable_manifests(
 }
 
 /// An empty state, or that of the newest checkpoint that can be used.
-#[expect(clippy::too_many_arguments, reason = "the parts of a recovery, each used once")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of a recovery, each used once"
+)]
 fn start(
     target: Target<'_>,
     storage: &dyn Storage,

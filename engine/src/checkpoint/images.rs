@@ -4,6 +4,7 @@
 use super::format::{
     IMAGE_ALIGN_BYTES, IMAGE_HEAD_BYTES, ImageHead, PageEntry, images_head, images_name,
 };
+use super::write::CheckpointError;
 use crate::bus::Bus;
 use crate::checksum::crc32c;
 use crate::log::Poison;
@@ -12,7 +13,6 @@ use crate::lsn::Lsn;
 use crate::page::PageId;
 use crate::state::State;
 use crate::state::content::SharedLock;
-use super::write::CheckpointError;
 use crate::state::memory::DEVICE_START;
 use crate::state::table::Slot;
 use crate::storage::StorageFile;

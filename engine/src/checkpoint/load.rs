@@ -167,7 +167,9 @@ fn structure(state: &State, manifest: &Manifest) -> Result<(), String> {
     let places = |location: Location| {
         let pages = manifest.pages.iter();
         pages
-            .filter(move |page| (page.location == Location::Device) == (location == Location::Device))
+            .filter(move |page| {
+                (page.location == Location::Device) == (location == Location::Device)
+            })
             .map(|page| (page.offset, page.len_bytes))
     };
     let (peak_footprint_bytes, allocations_total, releases_total) = manifest.history;
@@ -237,7 +239,9 @@ fn structure(state: &State, manifest: &Manifest) -> Result<(), String> {
         );
         slot.set_epoch(entry.epoch);
         slot.set_lsn(entry.lsn.0);
-        state.arena.unpoison(slot.offset(), entry.len_bytes as usize);
+        state
+            .arena
+            .unpoison(slot.offset(), entry.len_bytes as usize);
     }
     let mut journal = Journal::default();
     for connection in &manifest.connections {

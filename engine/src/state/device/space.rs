@@ -52,8 +52,7 @@ impl DeviceSpace {
         let slots = 8;
         let wanted = usize::try_from(options.staging_bytes).unwrap_or(usize::MAX) / slots;
         let slot_bytes = (wanted - wanted % 4096).max(MIN_SLOT_BYTES);
-        let stage_bytes =
-            ((slots * slot_bytes) as u64).next_multiple_of(info.granule_bytes.max(1));
+        let stage_bytes = ((slots * slot_bytes) as u64).next_multiple_of(info.granule_bytes.max(1));
         let Some(pages_bytes) = info.reserved_bytes.checked_sub(stage_bytes) else {
             return Err(DeviceError::OutOfMemory {
                 asked_bytes: stage_bytes,
@@ -168,7 +167,10 @@ impl DeviceSpace {
             while at < end {
                 let granules = inner.mapped.get(at..end).unwrap_or_default();
                 let is_mapped = granules.first().is_none_or(|mapped| *mapped);
-                let len = granules.iter().take_while(|mapped| **mapped == is_mapped).count();
+                let len = granules
+                    .iter()
+                    .take_while(|mapped| **mapped == is_mapped)
+                    .count();
                 let next = at + len.max(1);
                 if is_mapped {
                     at = next;

@@ -90,7 +90,11 @@ impl Stage {
     }
 
     /// Makes `range` zeros. Costs no call to the device until something else does.
-    pub(super) fn zero(&mut self, device: &dyn Device, range: Range<u64>) -> Result<(), DeviceError> {
+    pub(super) fn zero(
+        &mut self,
+        device: &dyn Device,
+        range: Range<u64>,
+    ) -> Result<(), DeviceError> {
         if !self.batch.is_empty() {
             // What the batch writes there was for a page that is no more.
             self.flush(device)?;
