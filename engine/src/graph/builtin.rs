@@ -4,9 +4,10 @@ use std::{ops::Range, sync::Arc};
 
 use super::{
     diff::LINE_BYTES,
-    elementwise::Elementwise,
+    elementwise::{Elementwise, Form},
     registry::{RegistryError, TransformRegistry},
-    transform::{Mapping, Transform, TransformError, Window},
+    semiring::{Lane, Semiring},
+    transform::{DeviceKernel, Mapping, Transform, TransformError, Window},
 };
 
 /// Version of every built-in transform.
@@ -120,6 +121,10 @@ impl Transform for Copy {
         one_parent(Self::NAME, parent_lens).and_then(|len| same_length(Self::NAME, output_len, len))
     }
 
+    fn kernel(&self) -> Option<DeviceKernel> {
+        Some(DeviceKernel::Moves)
+    }
+
     fn mapping(&self, _parent: usize, _parent_lens: &[u64], output_len: u64) -> Mapping {
         aligned(output_len)
     }
@@ -200,6 +205,10 @@ impl Transform for Slice {
         })
     }
 
+    fn kernel(&self) -> Option<DeviceKernel> {
+        Some(DeviceKernel::Moves)
+    }
+
     fn mapping(&self, _parent: usize, _parent_lens: &[u64], output_len: u64) -> Mapping {
         Mapping::Window(Window {
             parent_start: self.offset_bytes,
@@ -251,6 +260,10 @@ impl Transform for Concat {
             needed_bytes: sum,
             got_bytes: output_len,
         })
+    }
+
+    fn kernel(&self) -> Option<DeviceKernel> {
+        Some(DeviceKernel::Moves)
     }
 
     fn mapping(&self, parent: usize, parent_lens: &[u64], _output_len: u64) -> Mapping {
@@ -323,6 +336,14 @@ impl Transform for Xor {
         parent_lens
             .iter()
             .try_for_each(|len| same_length(Self::NAME, output_len, *len))
+    }
+
+    fn kernel(&self) -> Option<DeviceKernel> {
+        Some(DeviceKernel::Combine {
+            semiring: Semiring::XorAnd,
+            lane: Lane::U8,
+            form: Form::Sum,
+        })
     }
 
     fn mapping(&self, _parent: usize, _parent_lens: &[u64], output_len: u64) -> Mapping {

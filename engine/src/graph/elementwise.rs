@@ -6,7 +6,7 @@ use super::{
     builtin::{VERSION, aligned, cut, same_length, some_parents},
     diff::LINE_BYTES,
     semiring::{BitLane, Lane, LaneValue, Semiring},
-    transform::{Mapping, Transform, TransformError},
+    transform::{DeviceKernel, Mapping, Transform, TransformError},
 };
 
 /// Lanes are combined this many bytes at a time over all parents, so that the output stays in the
@@ -178,6 +178,14 @@ impl Transform for Elementwise {
             });
         }
         Ok(())
+    }
+
+    fn kernel(&self) -> Option<DeviceKernel> {
+        Some(DeviceKernel::Combine {
+            semiring: self.semiring,
+            lane: self.lane,
+            form: self.form,
+        })
     }
 
     fn mapping(&self, _parent: usize, _parent_lens: &[u64], output_len: u64) -> Mapping {

@@ -40,5 +40,5 @@ pub use observer::{PageBytes, REMOTE_START, WaveObserver, WaveSummary};
 pub use registry::{RegistryError, TransformRegistry};
 pub use semiring::{Lane, Semiring};
 pub use stale::{Stale, StaleReason, StaleSet};
-pub use transform::{Mapping, Transform, TransformError, Window};
+pub use transform::{DeviceKernel, Mapping, Transform, TransformError, Window};
 pub use wave::{WaveScratch, recompute_all, run};

@@ -4,6 +4,11 @@ use std::ops::Range;
 
 use thiserror::Error;
 
+use super::{
+    elementwise::Form,
+    semiring::{Lane, Semiring},
+};
+
 /// A pure function from the bytes of the parents of a page to the bytes of the page.
 ///
 /// The log stores `name`, `version` and `params`, never code, so the three together must determine
@@ -108,6 +113,12 @@ pub trait Transform: Send + Sync + 'static {
         1
     }
 
+    /// How a device can compute it without running its code; `None` where the processor must. What it says must come to the very
+    /// bytes that [`Transform::compute`] does.
+    fn kernel(&self) -> Option<DeviceKernel> {
+        None
+    }
+
     /// Writes bytes `range` of the page, and nothing else, to `out`, which is as long as `range`.
     ///
     /// `inputs` are the whole parents in order. What `out` holds before is undefined, and after a
@@ -122,6 +133,24 @@ pub trait Transform: Send + Sync + 'static {
         range: Range<u64>,
         out: &mut [u8],
     ) -> Result<(), TransformError>;
+}
+
+/// A transform in words that a device understands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum DeviceKernel {
+    /// Every byte of the page is a copy of the byte of a parent that lies at the same distance in their windows, see
+    /// [`Transform::mapping`]. The windows in the page do not overlap, and cover it.
+    Moves,
+    /// As [`crate::graph::Elementwise`].
+    Combine {
+        /// The operations.
+        semiring: Semiring,
+        /// The type of a lane.
+        lane: Lane,
+        /// How parents are put together.
+        form: Form,
+    },
 }
 
 /// How a change of one parent reaches the page.

@@ -448,9 +448,9 @@ unsafe fn prefetch<M: PageBytes>(memory: &M, vertex: &Vertex) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: the caller says that the extent lies in `memory` and is not written; a prefetch
-        // accesses nothing that the program can observe.
         if vertex.extent.offset < REMOTE_START {
+            // SAFETY: the caller says that the extent lies in `memory` and is not written; a prefetch
+            // accesses nothing that the program can observe.
             unsafe {
                 let bytes = memory.bytes(vertex.extent.offset, vertex.extent.len as usize);
                 _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().cast());

@@ -238,7 +238,7 @@ mod tests {
                 let last = (0..count).rev().find(|run| run % 3 == at);
                 let slot = state.table.live(*page).unwrap();
                 // SAFETY: the state is this thread's alone.
-                let bytes = unsafe { state.bytes(slot) };
+                let bytes = unsafe { state.bytes(slot) }.unwrap();
                 assert_eq!(
                     bytes[16],
                     last.map_or(0, |run| run as u8 + 1),

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use super::State;
 use super::device::{DeviceSpace, Writer};
 use super::table::Slot;
-use crate::device::{Device, DeviceError, HostDevice};
+use crate::device::layout::Changed;
+use crate::device::{Combine, Device, DeviceError, HostDevice, Work};
 use crate::digest::Digest;
-use crate::graph::{Extent, PageBytes, REMOTE_START, Transform, TransformError};
+use crate::graph::{
+    DeviceKernel, Extent, Mapping, PageBytes, REMOTE_START, Transform, TransformError,
+};
 use crate::memory::Arena;
 use crate::page::Location;
 
@@ -65,7 +68,7 @@ impl State {
         // Only whoever holds the structure lock exclusively comes here, or recovery: there is no race to lose.
         let device: Arc<dyn Device> = match &self.chosen_device {
             Some(device) => Arc::clone(device),
-            None => Arc::new(HostDevice::default()),
+            None => Arc::new(HostDevice::new(self.host_device_bytes)?),
         };
         let space = Arc::new(DeviceSpace::new(device, &self.device_options)?);
         Ok(self.device.get_or_init(|| space))
@@ -141,6 +144,67 @@ pub(crate) struct PageMemory<'a> {
     device: Option<&'a DeviceSpace>,
 }
 
+/// Computes `range` of a page lane by lane.
+fn combine_on(
+    space: &DeviceSpace,
+    combine: Combine,
+    inputs: &[Extent],
+    output: Extent,
+    range: &Range<u64>,
+) -> Result<Option<Range<u64>>, DeviceError> {
+    let inputs: Vec<u64> = inputs.iter().map(|input| place_of(input.offset)).collect();
+    let changes = space.changes(1, |_, changed| Work::Combine {
+        combine,
+        inputs: &inputs,
+        output: place_of(output.offset),
+        range: range.clone(),
+        changed,
+    })?;
+    Ok(changes.first().and_then(|changed| range_of(changed, 0)))
+}
+
+/// Copies what of `range` of a page lies in the windows of its parents.
+fn moves_on(
+    space: &DeviceSpace,
+    transform: &dyn Transform,
+    inputs: &[Extent],
+    output: Extent,
+    range: &Range<u64>,
+) -> Result<Option<Range<u64>>, DeviceError> {
+    let lens: Vec<u64> = inputs.iter().map(|input| input.len).collect();
+    // Where each copy begins in its parent, and which bytes of the page it is.
+    let mut moves = Vec::new();
+    for (position, input) in inputs.iter().enumerate() {
+        let Mapping::Window(window) = transform.mapping(position, &lens, output.len) else {
+            continue;
+        };
+        let start = window.output_start.max(range.start);
+        let end = (window.output_start + window.len_bytes).min(range.end);
+        if start < end {
+            let from = place_of(input.offset) + window.parent_start + (start - window.output_start);
+            moves.push((from, start..end));
+        }
+    }
+    let changes = space.changes(moves.len(), |position, changed| {
+        let (from, part) = moves.get(position).cloned().unwrap_or_default();
+        Work::Move {
+            from: from..from + (part.end - part.start),
+            to: place_of(output.offset) + part.start,
+            changed,
+        }
+    })?;
+    let parts = changes
+        .iter()
+        .zip(&moves)
+        .filter_map(|(changed, (_, part))| range_of(changed, part.start));
+    Ok(parts.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)))
+}
+
+/// The bytes of a page that changed, by a report that counts from `start`.
+fn range_of(changed: &Changed, start: u64) -> Option<Range<u64>> {
+    (*changed != Changed::NOTHING).then(|| start + changed.first..start + changed.last + 1)
+}
+
 fn failed(error: &DeviceError) -> TransformError {
     TransformError::failed(error.to_string())
 }
@@ -161,13 +225,21 @@ unsafe impl PageBytes for PageMemory<'_> {
     }
 
     unsafe fn fetch(&self, offset: u64, into: &mut [u8]) -> Result<(), TransformError> {
-        let space = self.device.ok_or_else(|| TransformError::failed("there is no device"))?;
-        space.read(place_of(offset), into).map_err(|error| failed(&error))
+        let space = self
+            .device
+            .ok_or_else(|| TransformError::failed("there is no device"))?;
+        space
+            .read(place_of(offset), into)
+            .map_err(|error| failed(&error))
     }
 
     unsafe fn store(&self, offset: u64, bytes: &[u8]) -> Result<(), TransformError> {
-        let space = self.device.ok_or_else(|| TransformError::failed("there is no device"))?;
-        space.write(place_of(offset), bytes).map_err(|error| failed(&error))
+        let space = self
+            .device
+            .ok_or_else(|| TransformError::failed("there is no device"))?;
+        space
+            .write(place_of(offset), bytes)
+            .map_err(|error| failed(&error))
     }
 
     unsafe fn offload(
@@ -177,7 +249,22 @@ unsafe impl PageBytes for PageMemory<'_> {
         output: Extent,
         range: Range<u64>,
     ) -> Option<Result<Option<Range<u64>>, TransformError>> {
-        let _ = (transform, inputs, output, range);
-        None
+        let (space, kernel) = (self.device?, transform.kernel()?);
+        let changed = match kernel {
+            DeviceKernel::Combine {
+                semiring,
+                lane,
+                form,
+            } => {
+                let combine = Combine {
+                    semiring,
+                    lane,
+                    form,
+                };
+                combine_on(space, combine, inputs, output, &range)
+            }
+            DeviceKernel::Moves => moves_on(space, transform, inputs, output, &range),
+        };
+        Some(changed.map_err(|error| failed(&error)))
     }
 }

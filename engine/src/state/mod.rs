@@ -34,6 +34,8 @@ pub(crate) struct State {
     /// The memory of the device, once there is a page on it.
     pub device: OnceLock<Arc<DeviceSpace>>,
     pub chosen_device: Option<Arc<dyn Device>>,
+    /// Memory of the device that is made where none was chosen.
+    host_device_bytes: u64,
     pub device_options: DeviceOptions,
     pub table: PageTable,
     pub structure: RwLock<Structure>,
@@ -54,6 +56,10 @@ pub(crate) enum StateError {
 
 /// An arena that no page lies in.
 const NO_ARENA_BYTES: u64 = 4096;
+/// Room for the stage, and for some pages.
+const MIN_HOST_DEVICE_BYTES: u64 = 128 << 20;
+/// It is used only where pages are, but its map of granules is not.
+const MAX_HOST_DEVICE_BYTES: u64 = 64 << 30;
 
 impl State {
     pub(crate) fn new(options: &Options) -> Result<Self, StateError> {
@@ -79,6 +85,9 @@ impl State {
             arena: Arena::new(mapped_bytes)?,
             device: OnceLock::new(),
             chosen_device: options.device.clone(),
+            host_device_bytes: options
+                .arena_bytes
+                .clamp(MIN_HOST_DEVICE_BYTES, MAX_HOST_DEVICE_BYTES),
             device_options: options.device_options,
             table: PageTable::new(),
             structure: RwLock::new(Structure::new(

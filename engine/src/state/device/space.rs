@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::claim::Claim;
-use super::stage::{MIN_SLOT_BYTES, Stage, StageShape};
-use crate::device::{Device, DeviceError, DeviceInfo};
+use super::stage::{MAX_REPORTS, MIN_SLOT_BYTES, Stage, StageShape};
+use crate::device::layout::Changed;
+use crate::device::{Device, DeviceError, DeviceInfo, PinnedSlice, Work};
 use crate::digest::Digest;
 use crate::options::DeviceOptions;
 
@@ -213,6 +214,23 @@ impl DeviceSpace {
 
     pub(crate) fn digests(&self, ranges: &[Range<u64>]) -> Result<Vec<Digest>, DeviceError> {
         self.with(|inner, device| inner.stage.digests(device, ranges))
+    }
+
+    /// Runs `count` pieces of work that say which bytes of an output they changed; `work` is told the position of each.
+    pub(crate) fn changes<'w>(
+        &self,
+        count: usize,
+        mut work: impl FnMut(usize, PinnedSlice) -> Work<'w>,
+    ) -> Result<Vec<Changed>, DeviceError> {
+        self.with(|inner, device| {
+            let mut changes = Vec::with_capacity(count);
+            for first in (0..count).step_by(MAX_REPORTS) {
+                let some = MAX_REPORTS.min(count - first);
+                let stage = &mut inner.stage;
+                changes.extend(stage.changes(device, some, |at, to| work(first + at, to))?);
+            }
+            Ok(changes)
+        })
     }
 
     /// Waits until everything that was written is there.

@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::batch::Batch;
-use crate::device::layout::sum64;
-use crate::device::{Device, DeviceError, Fence, PinnedBuffer, Queue, Work};
+use crate::device::layout::{Changed, sum64};
+use crate::device::{Device, DeviceError, Fence, PinnedBuffer, PinnedSlice, Queue, Work};
 use crate::digest::Digest;
 
 /// Bytes at the end of a slot for what the device reports.
@@ -20,6 +20,8 @@ const REPORT_BYTES: usize = 64;
 const DIRECT_BYTES: usize = 64 * 1024;
 /// Digests asked for at a time.
 const DIGESTS: usize = 4096;
+/// Reports of changes asked for at a time: what the shortest slot holds.
+pub(super) const MAX_REPORTS: usize = (MIN_SLOT_BYTES - REPORT_BYTES) / Changed::LEN_BYTES;
 
 /// What an upload must come to.
 #[derive(Clone, Copy, Debug)]
@@ -322,26 +324,35 @@ impl Stage {
         Ok(digests)
     }
 
-    /// Runs work that reports to `report_bytes` pinned bytes, at most [`REPORT_BYTES`] less 8, and gives them to `read`. The bytes
-    /// hold what `before` says until the work writes to them.
-    pub(super) fn run<T>(
+    /// Runs `count` pieces of work that say which bytes they changed, and gives that, in their order. At most
+    /// [`MAX_REPORTS`] at a time.
+    pub(super) fn changes<'w>(
         &mut self,
         device: &dyn Device,
-        report_bytes: usize,
-        work: impl FnOnce(crate::device::PinnedSlice) -> Work<'static>,
-        read: impl FnOnce(&[u8]) -> T,
-    ) -> Result<T, DeviceError> {
+        count: usize,
+        mut work: impl FnMut(usize, PinnedSlice) -> Work<'w>,
+    ) -> Result<Vec<Changed>, DeviceError> {
         self.flush(device)?;
         let start = self.acquire(device)?;
-        let range = start..start + report_bytes;
-        let to = self.pinned.slice(range.clone()).ok_or_else(too_small)?;
-        device.submit(Queue::Compute, &work(to))?;
+        let report = |position: usize| {
+            let at = start + position * Changed::LEN_BYTES;
+            at..at + Changed::LEN_BYTES
+        };
+        for position in 0..count {
+            let to = self.pinned.slice(report(position)).ok_or_else(too_small)?;
+            device.submit(Queue::Compute, &work(position, to))?;
+        }
         let slot = self.current;
         self.release(device)?;
         self.wait_for(device, slot)?;
-        // SAFETY: the fence after the work was waited for, and the slot not given away since.
-        let bytes = unsafe { self.pinned.bytes(range) }.ok_or_else(too_small)?;
-        Ok(read(bytes))
+        let mut changes = Vec::with_capacity(count);
+        for position in 0..count {
+            // SAFETY: the fence after the work was waited for, and the slot not given away since.
+            let bytes = unsafe { self.pinned.bytes(report(position)) };
+            let bytes = bytes.and_then(<[u8]>::first_chunk).ok_or_else(too_small)?;
+            changes.push(Changed::from_bytes(*bytes));
+        }
+        Ok(changes)
     }
 
     /// Waits for everything, and checks that what was sent has arrived.

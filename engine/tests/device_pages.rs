@@ -1,0 +1,454 @@
+//! Pages on a device, seen through a bus: the same bytes as on the host, and nothing lost when the device fails.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
+
+mod common;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use common::{connect, open, options, try_open, write};
+use mmsb_engine::device::{
+    Device, DeviceError, DeviceInfo, Fence, HostDevice, PinnedBuffer, Queue, Work,
+};
+use mmsb_engine::{
+    Bus, CheckpointError, Digest, Durability, Location, Options, PageId, ReadError,
+    TransactionError, replay,
+};
+use proptest::prelude::*;
+use tempfile::tempdir;
+
+/// A device of host memory that fails when it is told to.
+#[derive(Debug)]
+struct Fragile {
+    inner: HostDevice,
+    /// Pieces of work until one fails.
+    fails_in: AtomicU64,
+    /// Whether the next upload arrives with one bit flipped.
+    corrupts: AtomicBool,
+}
+
+impl Fragile {
+    fn new(memory_bytes: u64) -> Arc<Self> {
+        Arc::new(Self {
+            inner: HostDevice::new(memory_bytes).unwrap(),
+            fails_in: AtomicU64::new(u64::MAX),
+            corrupts: AtomicBool::new(false),
+        })
+    }
+
+    fn fail_after(&self, pieces: u64) {
+        self.fails_in.store(pieces, Ordering::Relaxed);
+    }
+}
+
+impl Device for Fragile {
+    fn info(&self) -> DeviceInfo {
+        self.inner.info()
+    }
+    fn map(&self, range: Range<u64>) -> Result<(), DeviceError> {
+        self.inner.map(range)
+    }
+    fn unmap(&self, range: Range<u64>) -> Result<(), DeviceError> {
+        self.inner.unmap(range)
+    }
+    fn address(&self, offset: u64) -> u64 {
+        self.inner.address(offset)
+    }
+    fn pin(&self, len_bytes: usize) -> Result<PinnedBuffer, DeviceError> {
+        self.inner.pin(len_bytes)
+    }
+    fn submit(&self, queue: Queue, work: &Work<'_>) -> Result<(), DeviceError> {
+        let left = self.fails_in.load(Ordering::Relaxed);
+        if left == 0 {
+            return Err(DeviceError::Failed {
+                work: work.name(),
+                reason: "it was told to".to_owned(),
+            });
+        }
+        if left < u64::MAX {
+            self.fails_in.store(left - 1, Ordering::Relaxed);
+        }
+        self.inner.submit(queue, work)?;
+        if let Work::Upload { to, from } = work
+            && self.corrupts.swap(false, Ordering::Relaxed)
+        {
+            let range = *to..to + from.len_bytes() as u64 / 2;
+            self.inner
+                .submit(queue, &Work::Fill { range, byte: 0x5a })?;
+        }
+        Ok(())
+    }
+    fn fence(&self, queue: Queue) -> Result<Fence, DeviceError> {
+        self.inner.fence(queue)
+    }
+    fn order(&self, queue: Queue, fence: Fence) -> Result<(), DeviceError> {
+        self.inner.order(queue, fence)
+    }
+    fn is_reached(&self, fence: Fence) -> Result<bool, DeviceError> {
+        self.inner.is_reached(fence)
+    }
+    fn wait(&self, fence: Fence) -> Result<(), DeviceError> {
+        self.inner.wait(fence)
+    }
+    fn reset(&self) -> Result<(), DeviceError> {
+        self.inner.reset()
+    }
+}
+
+fn on(device: &Arc<Fragile>) -> Options {
+    let device: Arc<dyn Device> = Arc::<Fragile>::clone(device);
+    Options {
+        device: Some(device),
+        ..options()
+    }
+}
+
+fn allocate_at(bus: &Bus, len_bytes: u64, location: Location) -> PageId {
+    let mut transaction = bus.begin();
+    let page = transaction.allocate_at(len_bytes, location).unwrap();
+    let commit = transaction.commit(Durability::Memory).unwrap();
+    commit.page(page).unwrap()
+}
+
+fn pattern(len: usize, seed: u8) -> Vec<u8> {
+    (0..len)
+        .map(|i| (i as u8).wrapping_mul(31).wrapping_add((i >> 8) as u8) ^ seed)
+        .collect()
+}
+
+#[test]
+fn a_page_on_the_device_starts_as_zeros_and_holds_what_is_written() {
+    let directory = tempdir().unwrap();
+    let bus = open(directory.path(), options());
+    let page = allocate_at(&bus, 300_000, Location::Device);
+    assert!(bus.read(page).unwrap().iter().all(|byte| *byte == 0));
+    let info = bus.info(page).unwrap();
+    assert_eq!((info.location, info.offset), (Location::Device, 0));
+    assert_eq!(bus.device().unwrap().kind.name(), "host");
+
+    let long = pattern(200_000, 1);
+    write(&bus, page, 50_001, &long);
+    write(&bus, page, 60_000, b"last writer wins");
+    let mut expected = vec![0; 300_000];
+    expected[50_001..250_001].copy_from_slice(&long);
+    expected[60_000..60_016].copy_from_slice(b"last writer wins");
+    assert!(*bus.read(page).unwrap() == *expected);
+    assert!(bus.view(&[page]).unwrap().page(page).unwrap() == expected);
+    assert_eq!(bus.read(page).unwrap().epoch(), 2);
+}
+
+#[test]
+fn memory_that_is_used_again_starts_as_zeros() {
+    let directory = tempdir().unwrap();
+    let bus = open(directory.path(), options());
+    let page = allocate_at(&bus, 10_000, Location::Device);
+    let address = bus.device_page(page).unwrap().address();
+    write(&bus, page, 0, &pattern(10_000, 7));
+    let mut transaction = bus.begin();
+    transaction.free(page).unwrap();
+    transaction.commit(Durability::Memory).unwrap();
+    let again = allocate_at(&bus, 10_000, Location::Device);
+    assert_eq!(bus.device_page(again).unwrap().address(), address);
+    assert!(bus.read(again).unwrap().iter().all(|byte| *byte == 0));
+    // Also where the write to the old page is still on its way when the memory is given to the next.
+    write(&bus, again, 0, &pattern(100, 7));
+    let mut transaction = bus.begin();
+    transaction.free(again).unwrap();
+    let next = transaction.allocate_at(10_000, Location::Device).unwrap();
+    let commit = transaction.commit(Durability::Memory).unwrap();
+    let next = commit.page(next).unwrap();
+    let last = allocate_at(&bus, 10_000, Location::Device);
+    assert_eq!(bus.device_page(last).unwrap().address(), address);
+    for page in [next, last] {
+        assert!(bus.read(page).unwrap().iter().all(|byte| *byte == 0));
+    }
+}
+
+#[test]
+fn the_device_serves_one_bus_at_a_time() {
+    let (one, two) = (tempdir().unwrap(), tempdir().unwrap());
+    let device = Fragile::new(128 << 20);
+    let bus = open(one.path(), on(&device));
+    let error = try_open(two.path(), on(&device)).unwrap_err();
+    assert_eq!(error.kind(), "device.unavailable", "{error}");
+    drop(bus);
+    try_open(two.path(), on(&device)).unwrap();
+}
+
+#[test]
+fn a_page_that_does_not_fit_is_refused_and_nothing_else_changes() {
+    let directory = tempdir().unwrap();
+    let device = Fragile::new(64 << 20);
+    let bus = open(directory.path(), on(&device));
+    let page = allocate_at(&bus, 1 << 20, Location::Device);
+    write(&bus, page, 5, b"kept");
+    let digest = bus.digest().unwrap();
+    let mut transaction = bus.begin();
+    transaction.allocate_at(4096, Location::Device).unwrap();
+    transaction.allocate_at(60 << 20, Location::Device).unwrap();
+    let error = transaction.commit(Durability::Memory).unwrap_err();
+    assert_eq!(error.kind(), "device.out-of-memory", "{error}");
+    assert!(bus.device_fault().is_none());
+    assert_eq!(bus.digest().unwrap(), digest);
+    let next = allocate_at(&bus, 4096, Location::Device);
+    assert_eq!(bus.info(next).unwrap().offset, 1 << 20);
+    drop(bus);
+    let bus = open(directory.path(), on(&device));
+    assert_eq!(bus.info(next).unwrap().offset, 1 << 20);
+    assert_eq!(bus.read(page).unwrap()[5..9], *b"kept");
+}
+
+#[test]
+fn after_a_failure_the_host_goes_on_and_the_log_gives_the_device_back() {
+    let directory = tempdir().unwrap();
+    let device = Fragile::new(256 << 20);
+    let bus = open(directory.path(), on(&device));
+    let host = allocate_at(&bus, 4096, Location::Host);
+    let page = allocate_at(&bus, 1 << 20, Location::Device);
+    let derived = allocate_at(&bus, 1 << 20, Location::Device);
+    let on_host = allocate_at(&bus, 1 << 20, Location::Host);
+    connect(&bus, derived, "copy", &[], &[page]);
+    connect(&bus, on_host, "copy", &[], &[derived]);
+    write(&bus, page, 0, &pattern(1 << 20, 3));
+    write(&bus, host, 0, b"host");
+    bus.checkpoint().unwrap();
+    write(&bus, page, 77, b"after the checkpoint");
+    let digest = bus.digest().unwrap();
+    let epochs = |bus: &Bus| [derived, on_host].map(|page| bus.info(page).unwrap().epoch);
+    let epochs_before = epochs(&bus);
+
+    device.fail_after(0);
+    let error = bus.read(page).unwrap_err();
+    assert_eq!(error.kind(), "device.failed", "{error}");
+    // It is of no use from here on, even if it would answer again.
+    device.fail_after(u64::MAX);
+    assert!(matches!(bus.read(page), Err(ReadError::Device { .. })));
+    assert!(matches!(bus.digest(), Err(ReadError::Device { .. })));
+    assert!(bus.device_fault().is_some());
+    let mut transaction = bus.begin();
+    transaction.write(page, 0, b"no").unwrap();
+    let error = transaction.commit(Durability::Memory).unwrap_err();
+    assert!(matches!(error, TransactionError::Device(_)), "{error}");
+    let last = bus.last_lsn();
+    write(&bus, host, 0, b"host");
+    assert_eq!(bus.last_lsn(), last.next());
+    assert!(matches!(bus.checkpoint(), Err(CheckpointError::Device(_))));
+
+    let restored = bus.restore_device().unwrap();
+    assert_eq!((restored.pages, restored.page_bytes), (2, 2 << 20));
+    assert!(restored.checkpoint.is_some());
+    assert!(bus.device_fault().is_none());
+    assert_eq!(bus.digest().unwrap(), digest);
+    assert_eq!(epochs(&bus), epochs_before);
+    write(&bus, page, 1000, b"and on");
+    let digest = bus.digest().unwrap();
+    assert!(
+        bus.checkpoint().unwrap().is_full,
+        "images were lost with the one given up"
+    );
+    drop(bus);
+    let bus = open(directory.path(), on(&device));
+    assert_eq!(bus.digest().unwrap(), digest);
+    assert!(bus.opened().checkpoint.is_some());
+}
+
+#[test]
+fn a_write_that_the_device_does_not_take_is_committed_all_the_same() {
+    let directory = tempdir().unwrap();
+    let device = Fragile::new(256 << 20);
+    let bus = open(directory.path(), on(&device));
+    let page = allocate_at(&bus, 1 << 20, Location::Device);
+    let bytes = pattern(1 << 20, 9);
+    // The zeros, then the upload fails.
+    device.fail_after(1);
+    write(&bus, page, 0, &bytes);
+    assert_eq!(bus.device_fault().unwrap().kind(), "device.failed");
+    device.fail_after(u64::MAX);
+    bus.restore_device().unwrap();
+    assert!(*bus.read(page).unwrap() == *bytes);
+}
+
+#[test]
+fn a_restore_that_fails_leaves_the_fault_and_can_be_tried_again() {
+    let directory = tempdir().unwrap();
+    let device = Fragile::new(256 << 20);
+    let bus = open(directory.path(), on(&device));
+    let page = allocate_at(&bus, 1 << 20, Location::Device);
+    let bytes = pattern(1 << 20, 11);
+    write(&bus, page, 0, &bytes);
+    assert!(*bus.read(page).unwrap() == *bytes);
+    // Zeros, an upload, and its sum.
+    for pieces in 0..3 {
+        device.fail_after(pieces);
+        let error = bus.restore_device().unwrap_err();
+        assert_eq!(error.kind(), "device.failed", "{error}");
+        assert!(bus.read(page).is_err());
+    }
+    device.fail_after(u64::MAX);
+    bus.restore_device().unwrap();
+    assert!(*bus.read(page).unwrap() == *bytes);
+}
+
+#[test]
+fn a_copy_that_arrives_damaged_is_never_read() {
+    for len in [100, 100_000] {
+        let directory = tempdir().unwrap();
+        let device = Fragile::new(256 << 20);
+        let bus = open(directory.path(), on(&device));
+        let page = allocate_at(&bus, 1 << 20, Location::Device);
+        assert_eq!(bus.read(page).unwrap()[0], 0);
+        let bytes = pattern(len, 13);
+        device.corrupts.store(true, Ordering::Relaxed);
+        write(&bus, page, 0, &bytes);
+        let error = bus.read(page).unwrap_err();
+        assert_eq!(error.kind(), "device.corrupt-copy", "{len}: {error}");
+        bus.restore_device().unwrap();
+        assert!(bus.read(page).unwrap()[..len] == *bytes);
+    }
+}
+
+/// What is done to a bus, in terms of the pages that there are.
+#[derive(Clone, Debug)]
+enum Step {
+    Allocate(u32, bool),
+    Write(usize, u32, u32, u8),
+    Free(usize),
+    Transfer(usize),
+    Connect(usize, Vec<usize>, bool),
+    Disconnect(usize),
+    Checkpoint,
+    Reopen,
+    RestoreDevice,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let page = 0..12usize;
+    let step = prop_oneof![
+        4 => (1..70_000u32, any::<bool>()).prop_map(|(len, is)| Step::Allocate(len, is)),
+        10 => (page.clone(), any::<u32>(), any::<u32>(), any::<u8>())
+            .prop_map(|(page, at, len, seed)| Step::Write(page, at, len, seed)),
+        1 => page.clone().prop_map(Step::Free),
+        1 => page.clone().prop_map(Step::Transfer),
+        2 => (page.clone(), prop::collection::vec(page.clone(), 1..4), any::<bool>())
+            .prop_map(|(child, parents, is)| Step::Connect(child, parents, is)),
+        1 => page.prop_map(Step::Disconnect),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::RestoreDevice),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+/// Runs the steps; which pages are on a device is decided by `place`. Refusals are part of the result.
+fn run(
+    steps: &[Step],
+    appliers: usize,
+    place: impl Fn(bool) -> Location,
+) -> (Vec<Result<(), &'static str>>, Vec<Digest>) {
+    let directory = tempdir().unwrap();
+    let options = Options {
+        appliers,
+        ..options()
+    };
+    let mut bus = open(directory.path(), options.clone());
+    let (mut pages, mut results, mut digests) = (Vec::new(), Vec::new(), Vec::new());
+    for step in steps {
+        let pick = |at: &usize| pages.get(*at % pages.len().max(1)).copied();
+        let mut transaction = bus.begin();
+        let mut new = None;
+        let built = match step {
+            Step::Allocate(len, is_on_device) => transaction
+                .allocate_at(u64::from(*len), place(*is_on_device))
+                .map(|page| new = Some(page)),
+            Step::Write(page, at, len, seed) => match pick(page) {
+                None => continue,
+                Some(page) => {
+                    let len_bytes = bus.info(page).map_or(1, |info| info.len_bytes);
+                    let at = u64::from(*at) % len_bytes;
+                    let len = 1 + u64::from(*len) % (len_bytes - at);
+                    transaction.write(page, at, &pattern(len as usize, *seed))
+                }
+            },
+            Step::Free(page) => match pick(page) {
+                None => continue,
+                Some(page) => transaction.free(page),
+            },
+            Step::Transfer(page) => match pick(page) {
+                None => continue,
+                Some(page) => transaction.transfer(page),
+            },
+            Step::Connect(child, parents, is_concat) => {
+                let parents: Vec<_> = parents.iter().filter_map(&pick).map(Into::into).collect();
+                let name = if *is_concat { "concat" } else { "xor" };
+                match pick(child) {
+                    None => continue,
+                    Some(child) => {
+                        transaction.connect(child, common::transform(name, &[]), &parents)
+                    }
+                }
+            }
+            Step::Disconnect(page) => match pick(page) {
+                None => continue,
+                Some(page) => transaction.disconnect(page),
+            },
+            Step::Checkpoint => {
+                drop(transaction);
+                bus.checkpoint().unwrap();
+                continue;
+            }
+            Step::RestoreDevice => {
+                drop(transaction);
+                bus.restore_device().unwrap();
+                digests.push(bus.digest().unwrap());
+                continue;
+            }
+            Step::Reopen => {
+                drop(transaction);
+                let digest = bus.digest().unwrap();
+                bus.close().unwrap();
+                let replayed = replay(directory.path(), None, options.clone()).unwrap();
+                assert_eq!(replayed.digest().unwrap(), digest);
+                bus = open(directory.path(), options.clone());
+                assert_eq!(bus.digest().unwrap(), digest);
+                continue;
+            }
+        };
+        let result = built.and_then(|()| transaction.commit(Durability::Memory));
+        if let Ok(commit) = &result {
+            pages.extend(new.and_then(|new| commit.page(new)));
+            for (old, new) in &commit.transferred {
+                let at = pages.iter().position(|page| page == old).unwrap();
+                pages[at] = *new;
+            }
+            if let Step::Free(at) = step {
+                let at = *at % pages.len();
+                pages.remove(at);
+            }
+        }
+        results.push(result.map(|_| ()).map_err(|error| error.kind()));
+        digests.push(bus.digest().unwrap());
+    }
+    (results, digests)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn bytes_do_not_depend_on_where_pages_are(steps in steps()) {
+        let host = run(&steps, 1, |_| Location::Host);
+        let device = run(&steps, 1, |_| Location::Device);
+        let mixed = run(&steps, 3, |is_on_device| match is_on_device {
+            true => Location::Device,
+            false => Location::Host,
+        });
+        prop_assert_eq!(&host, &device);
+        prop_assert_eq!(&host, &mixed);
+    }
+}
