@@ -35,7 +35,7 @@ steps:
   - expect: { page: a, at: 8, hex: \"01 03\" }
 ";
 
-/// A scenario that this machine cannot run: no build addresses a GPU yet.
+/// A scenario that does not run where no GPU is wanted.
 const SKIPPED: &str = "\
 version: 1
 about: Needs a GPU.

@@ -165,20 +165,26 @@ impl Default for DeviceSettings {
 /// The devices of a world: that of its bus, and more of its kind, as one device serves one bus at a time.
 pub(crate) struct Devices {
     settings: DeviceSettings,
+    /// What the device of the bus draws from.
+    seed: u64,
     /// Whether the scenario has pages on a device at all. None is made for the many that have not.
     is_wanted: bool,
     current: OnceCell<Made>,
     /// How many more were made, each of which draws from a seed of its own.
     more: Cell<u64>,
+    /// Whether a fault was asked for that changes what arrives.
+    garbles: Cell<bool>,
 }
 
 impl Devices {
     pub(crate) fn new(settings: DeviceSettings, scenario: &Scenario) -> Self {
         Self {
+            seed: settings.seed,
             settings,
             is_wanted: wants_device(scenario),
             current: OnceCell::new(),
             more: Cell::new(0),
+            garbles: Cell::new(false),
         }
     }
 
@@ -195,7 +201,7 @@ impl Devices {
         if let Some(made) = self.current.get() {
             return Ok(Some(made.device()));
         }
-        let made = self.make(self.settings.seed)?;
+        let made = self.make(self.seed)?;
         Ok(Some(self.current.get_or_init(|| made).device()))
     }
 
@@ -209,19 +215,18 @@ impl Devices {
 
     fn next_seed(&self) -> u64 {
         self.more.set(self.more.get() + 1);
-        self.settings.seed ^ self.more.get().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        self.seed ^ self.more.get().wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     /// The devices of a world beside this one.
     pub(crate) fn twin(&self) -> Self {
         Self {
-            settings: DeviceSettings {
-                seed: self.next_seed(),
-                ..self.settings
-            },
+            settings: self.settings.clone(),
+            seed: self.next_seed(),
             is_wanted: self.is_wanted,
             current: OnceCell::new(),
             more: Cell::new(0),
+            garbles: Cell::new(false),
         }
     }
 
@@ -265,6 +270,9 @@ impl Devices {
                 kind.as_str()
             )));
         };
+        if matches!(kind, DeviceFaultKind::Corrupt | DeviceFaultKind::Late) {
+            self.garbles.set(true);
+        }
         let on = operation(on);
         Ok(device.inject(DeviceFault { on, nth, kind })?)
     }
@@ -284,10 +292,15 @@ impl Devices {
             .and_then(|device| device.pending_faults().into_iter().next())
     }
 
-    /// Whether a fault that was asked for explains an error of the device. A request that no correct caller makes is never explained.
+    /// Whether a fault that was asked for explains an error of the device. A request that no correct caller makes is explained only by
+    /// a table that did not arrive as it was sent, and a race by nothing.
     pub(crate) fn explains(&self, error: &DeviceError) -> bool {
         let struck = self.counters().is_some_and(|counters| counters.faults > 0);
-        struck && !matches!(error, DeviceError::Invalid { .. })
+        struck
+            && match error {
+                DeviceError::Invalid { reason } => self.garbles.get() && !reason.starts_with("race: "),
+                _ => true,
+            }
     }
 }
 
