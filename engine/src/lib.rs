@@ -25,6 +25,7 @@ mod lsn;
 mod options;
 mod page;
 mod recovery;
+mod refill;
 mod replay;
 mod state;
 mod storage;

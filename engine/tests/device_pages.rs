@@ -242,7 +242,7 @@ fn after_a_failure_the_host_goes_on_and_the_log_gives_the_device_back() {
 
     let restored = bus.restore_device().unwrap();
     assert_eq!((restored.pages, restored.page_bytes), (2, 2 << 20));
-    assert!(restored.checkpoint.is_some());
+    assert_eq!(restored.detour, None);
     assert!(bus.device_fault().is_none());
     assert_eq!(bus.digest().unwrap(), digest);
     assert_eq!(epochs(&bus), epochs_before);
@@ -311,6 +311,125 @@ fn a_copy_that_arrives_damaged_is_never_read() {
         bus.restore_device().unwrap();
         assert!(bus.read(page).unwrap()[..len] == *bytes);
     }
+}
+
+/// Fills pages in transactions of many shapes, and says what is in them.
+fn fill(bus: &Bus, lens: &[usize]) -> Vec<(PageId, Vec<u8>)> {
+    let mut pages = Vec::new();
+    for (seed, len) in lens.iter().enumerate() {
+        let page = allocate_at(bus, *len as u64, Location::Device);
+        let mut bytes = pattern(*len, seed as u8);
+        write(bus, page, 0, &bytes);
+        // Runs of many lengths and alignments, some of which overlap.
+        let mut transaction = bus.begin();
+        let mut at = seed * 7 + 1;
+        let mut run = 1;
+        while at + run < *len && run < 30_000 {
+            let new = pattern(run, 0x80 | seed as u8);
+            transaction.write(page, at as u64, &new).unwrap();
+            bytes[at..at + run].copy_from_slice(&new);
+            at += run / 2 + 13;
+            run = run * 3 / 2 + 1;
+        }
+        transaction.commit(Durability::Memory).unwrap();
+        pages.push((page, bytes));
+    }
+    pages
+}
+
+#[test]
+fn long_records_many_segments_and_any_number_of_threads_come_to_the_same_bytes() {
+    for appliers in [1, 2, 5] {
+        let directory = tempdir().unwrap();
+        let device = Fragile::new(256 << 20);
+        let options = Options {
+            appliers,
+            ..on(&device)
+        };
+        let bus = open(directory.path(), options);
+        let host = allocate_at(&bus, 10_000, Location::Host);
+        let mut pages = fill(&bus, &[1, 4096, 65_536, 1 << 20, 5_000_001]);
+        write(&bus, host, 5, b"host");
+        // One record of several long runs.
+        let mut transaction = bus.begin();
+        for (page, bytes) in pages.iter_mut().skip(3) {
+            let new = pattern(900_001, 0x33);
+            transaction.write(*page, 77, &new).unwrap();
+            bytes[77..77 + new.len()].copy_from_slice(&new);
+        }
+        transaction.commit(Durability::Memory).unwrap();
+        // An id that is no more, and memory that is used again.
+        let mut transaction = bus.begin();
+        transaction.transfer(pages[2].0).unwrap();
+        transaction.free(pages[0].0).unwrap();
+        let commit = transaction.commit(Durability::Memory).unwrap();
+        pages[2].0 = commit.transferred(pages[2].0).unwrap();
+        pages.remove(0);
+        write(&bus, pages[1].0, 3, b"under the new id");
+        pages[1].1[3..19].copy_from_slice(b"under the new id");
+        pages.extend(fill(&bus, &[50, 70_000]));
+        let digest = bus.digest().unwrap();
+
+        for state in ["healthy", "broken", "released"] {
+            match state {
+                "broken" => {
+                    device.fail_after(0);
+                    bus.read(pages[0].0).unwrap_err();
+                    device.fail_after(u64::MAX);
+                }
+                "released" => {
+                    bus.release_device().unwrap();
+                    let error = bus.read(pages[0].0).unwrap_err();
+                    assert_eq!(error.kind(), "device.released");
+                }
+                _ => {}
+            }
+            let restored = bus.restore_device().unwrap();
+            assert_eq!(restored.detour, None);
+            assert_eq!(restored.pages, pages.len() as u64);
+            for (page, bytes) in &pages {
+                assert!(*bus.read(*page).unwrap() == **bytes, "{page}");
+            }
+            assert_eq!(bus.digest().unwrap(), digest);
+        }
+        // From where only a checkpoint knows, it goes the long way, and comes to the same.
+        bus.checkpoint().unwrap();
+        drop(bus);
+        let bus = open(directory.path(), on(&device));
+        let restored = bus.restore_device().unwrap();
+        assert_eq!(
+            restored.detour.as_deref(),
+            Some("a page came with a checkpoint")
+        );
+        assert_eq!(bus.digest().unwrap(), digest);
+    }
+}
+
+#[test]
+fn a_device_that_fails_while_it_is_filled_is_filled_again() {
+    let directory = tempdir().unwrap();
+    let device = Fragile::new(256 << 20);
+    let bus = open(directory.path(), on(&device));
+    let pages = fill(&bus, &[100, 3_000_000]);
+    let digest = bus.digest().unwrap();
+    let mut failures = 0;
+    for pieces in 0.. {
+        device.fail_after(pieces);
+        match bus.restore_device() {
+            Ok(_) => break,
+            Err(error) => assert_eq!(error.kind(), "device.failed", "{error}"),
+        }
+        failures += 1;
+        assert!(bus.read(pages[0].0).is_err());
+    }
+    assert!(failures > 10, "{failures}");
+    device.fail_after(u64::MAX);
+    assert_eq!(bus.digest().unwrap(), digest);
+    // A copy that is damaged on the way is not taken either.
+    device.corrupts.store(true, Ordering::Relaxed);
+    let restored = bus.restore_device().unwrap();
+    assert!(restored.detour.unwrap().contains("did not arrive"));
+    assert_eq!(bus.digest().unwrap(), digest);
 }
 
 /// What is done to a bus, in terms of the pages that there are.

@@ -2,9 +2,11 @@
 
 use super::{Bus, ReadError};
 use crate::device::{DeviceError, DeviceInfo};
+use crate::log::reader::discover;
 use crate::lsn::Lsn;
 use crate::page::PageId;
 use crate::recovery::{RecoveryError, Target, rebuild_to};
+use crate::refill::{self, Source, Stop};
 use crate::state::State;
 use crate::state::content::SharedLock;
 use crate::state::device::DeviceSpace;
@@ -45,7 +47,7 @@ impl DevicePage<'_> {
 }
 
 /// What restoring a device came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeviceRestored {
     /// Pages on the device, derived ones included.
@@ -56,6 +58,8 @@ pub struct DeviceRestored {
     pub checkpoint: Option<Lsn>,
     /// Transactions read from the log.
     pub applied: u64,
+    /// Why the log could not simply be copied to the device, and a whole recovery was needed; `None` if it could.
+    pub detour: Option<String>,
 }
 
 /// Why a device was not restored. It stays as it was: pages on it cannot be read.
@@ -104,6 +108,11 @@ impl From<RecoveryError> for RestoreDeviceError {
     }
 }
 
+/// A log that is longer than this many times the pages on the device is read faster behind a checkpoint.
+const LONG_LOG_RATIO: u64 = 8;
+/// But never where it is shorter than this.
+const LONG_LOG_BYTES: u64 = 256 << 20;
+
 impl Bus {
     /// The device that pages are on; `None` as long as there was none.
     #[must_use]
@@ -149,6 +158,36 @@ impl Bus {
         }
     }
 
+    /// Gives all memory for pages back to the device, for somebody else to use. Pages on it cannot be read or written to from then on;
+    /// nothing is copied anywhere, since the log has it all, and [`Bus::restore_device`] brings it back.
+    ///
+    /// # Errors
+    /// See [`RestoreDeviceError`].
+    pub fn release_device(&self) -> Result<(), RestoreDeviceError> {
+        let state = self.state();
+        let guards = crate::state::stripes::held(state.stripes.owner());
+        if guards > 0 {
+            return Err(RestoreDeviceError::GuardHeld { guards });
+        }
+        let mut patience = Patience::new(&state.stripes);
+        loop {
+            let structure = state.structure.write();
+            match state.stripes.try_exclusive(StripeSet::ALL) {
+                Ok(_locked) => {
+                    if let Some(space) = state.device.get() {
+                        space.restart()?;
+                        space.fail(&DeviceError::Released);
+                    }
+                    return Ok(());
+                }
+                Err(busy) => {
+                    drop(structure);
+                    patience.wait_for(busy);
+                }
+            }
+        }
+    }
+
     /// Empties the device and fills it anew from the newest checkpoint and the log, or from the log alone; derived pages on it are
     /// recomputed. Nothing that is on it now is used. Commits and reads wait meanwhile.
     ///
@@ -187,18 +226,22 @@ impl Bus {
     fn refill(&self, structure: &Structure) -> Result<DeviceRestored, RestoreDeviceError> {
         let state = self.state();
         let Some(space) = state.device.get() else {
-            return Ok(DeviceRestored {
-                pages: 0,
-                page_bytes: 0,
-                checkpoint: None,
-                applied: 0,
-            });
+            return Ok(DeviceRestored::default());
         };
         let last_lsn = self.log().last_lsn();
         if let Err(poison) = self.log().flush(last_lsn) {
             return Err(RestoreDeviceError::Log(poison.to_string()));
         }
-        let result = self.refill_space(structure, space);
+        let result = match self.refill_from_log(structure, space, last_lsn) {
+            Ok(restored) => Ok(restored),
+            // It is the slow way that says what is wrong, if anything is.
+            Err(stop) => self
+                .refill_space(structure, space)
+                .map(|restored| DeviceRestored {
+                    detour: Some(stop.to_string()),
+                    ..restored
+                }),
+        };
         if let Err(error) = &result {
             // It is neither what it was nor what it should be.
             space.fail(&DeviceError::Lost {
@@ -206,6 +249,50 @@ impl Bus {
             });
         }
         result
+    }
+
+    /// The fast way: the log alone, if it reaches back to the birth of every page and is not much longer than they are.
+    fn refill_from_log(
+        &self,
+        structure: &Structure,
+        space: &std::sync::Arc<DeviceSpace>,
+        last_lsn: Lsn,
+    ) -> Result<DeviceRestored, Stop> {
+        let state = self.state();
+        let mut restored = DeviceRestored::default();
+        let mut first_lsn = last_lsn;
+        for (_, slot) in state.device_slots(structure) {
+            restored.pages += 1;
+            restored.page_bytes += slot.len_bytes();
+            if slot.born() == 0 {
+                return Err(Stop::Irregular("a page came with a checkpoint"));
+            }
+            first_lsn = first_lsn.min(Lsn(slot.born()));
+        }
+        let map = discover(&**self.storage()).ok().flatten();
+        let map = map.ok_or(Stop::Irregular("the log cannot be read"))?;
+        let needed = map.segments.iter().rev();
+        let log_bytes: u64 = needed
+            .take_while(|segment| segment.header.first_lsn >= first_lsn)
+            .map(|segment| segment.len_bytes)
+            .sum();
+        if log_bytes > restored.page_bytes * LONG_LOG_RATIO + LONG_LOG_BYTES {
+            return Err(Stop::Irregular("the log is long"));
+        }
+        let source = Source {
+            storage: &**self.storage(),
+            map: &map,
+            state,
+            last_lsn,
+            first_lsn,
+            workers: self.options().appliers,
+        };
+        let pages = state.device_slots(structure).map(|(_, slot)| {
+            let start = place_of(slot.offset());
+            start..start + slot.len_bytes()
+        });
+        restored.applied = space.refill(pages, |pipe| refill::fill(&source, pipe))?;
+        Ok(restored)
     }
 
     fn refill_space(
@@ -228,10 +315,9 @@ impl Bus {
             }
         };
         let mut restored = DeviceRestored {
-            pages: 0,
-            page_bytes: 0,
             checkpoint,
             applied,
+            ..DeviceRestored::default()
         };
         for (page, slot) in state.device_slots(structure) {
             let twin = shadow.and_then(|shadow| shadow.table.live(page));

@@ -60,6 +60,9 @@ pub enum DeviceError {
         /// What the device said.
         reason: String,
     },
+    /// The memory of the device was given back on request.
+    #[error("the memory of the device was given back; restore the device from the log")]
+    Released,
     /// A request that no correct caller makes: an offset outside of mapped memory, a table that contradicts itself.
     #[error("bad request to the device: {reason}")]
     Invalid {
@@ -79,6 +82,7 @@ impl DeviceError {
             Self::Failed { .. } => "device.failed",
             Self::CorruptCopy { .. } => "device.corrupt-copy",
             Self::Lost { .. } => "device.lost",
+            Self::Released => "device.released",
             Self::Invalid { .. } => "device.invalid",
         }
     }

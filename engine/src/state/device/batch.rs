@@ -14,7 +14,7 @@ struct Piece {
 
 /// Runs in the order of the log, and how long their bytes are.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     pieces: Vec<Piece>,
     payload_bytes: usize,
     /// Whether the pieces are in the order of their tiles as they came.
@@ -23,24 +23,24 @@ pub(super) struct Batch {
 
 /// Where the tables of a batch are, counted from the start of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tables {
-    pub(super) payload_bytes: usize,
-    pub(super) tiles_at: usize,
-    pub(super) tile_count: u32,
-    pub(super) runs_at: usize,
-    pub(super) run_count: u32,
+pub(crate) struct Tables {
+    pub(crate) payload_bytes: usize,
+    pub(crate) tiles_at: usize,
+    pub(crate) tile_count: u32,
+    pub(crate) runs_at: usize,
+    pub(crate) run_count: u32,
     /// Payload and tables.
-    pub(super) len_bytes: usize,
+    pub(crate) len_bytes: usize,
 }
 
 impl Batch {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
     /// Where in the payload the bytes of a run to device offset `to` go, if they and their tables fit in `capacity_bytes`. The
     /// place has the alignment of the destination, so that the kernel copies 16 bytes at a time.
-    pub(super) fn place(&self, to: u64, len_bytes: usize, capacity_bytes: usize) -> Option<usize> {
+    pub(crate) fn place(&self, to: u64, len_bytes: usize, capacity_bytes: usize) -> Option<usize> {
         let mut at = self.payload_bytes - self.payload_bytes % 16 + (to % 16) as usize;
         if at < self.payload_bytes {
             at += 16;
@@ -52,7 +52,7 @@ impl Batch {
     }
 
     /// Notes a run whose bytes are at `at` in the payload, as [`Batch::place`] said.
-    pub(super) fn push(&mut self, to: u64, at: usize, len_bytes: usize) {
+    pub(crate) fn push(&mut self, to: u64, at: usize, len_bytes: usize) {
         if self.pieces.is_empty() {
             self.is_sorted = true;
         }
@@ -76,7 +76,7 @@ impl Batch {
     }
 
     /// Writes the tables behind the payload and empties the batch. `bytes` is what [`Batch::place`] was told of.
-    pub(super) fn finish(&mut self, bytes: &mut [u8]) -> Option<Tables> {
+    pub(crate) fn finish(&mut self, bytes: &mut [u8]) -> Option<Tables> {
         if !self.is_sorted {
             // Stable: the runs of a tile stay in the order of the log.
             self.pieces.sort_by_key(|piece| piece.tile);
@@ -113,7 +113,7 @@ impl Batch {
         Some(tables)
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.pieces.clear();
         self.payload_bytes = 0;
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::claim::Claim;
+use super::pipe::Pipe;
 use super::stage::{MAX_REPORTS, MIN_SLOT_BYTES, Stage, StageShape};
 use crate::device::layout::Changed;
 use crate::device::{Device, DeviceError, DeviceInfo, PinnedSlice, Work};
@@ -194,6 +195,37 @@ impl DeviceSpace {
             }
             inner.stage.zero(device, range)
         })
+    }
+
+    /// Makes all pages zeros, and lends the stage to `fill`, which fills them anew. A device that failed is emptied, and has no memory
+    /// behind `pages` before; on one that did not, what is mapped stays mapped, since giving it back and taking it again costs
+    /// more than filling it. An error leaves a device whose memory means nothing.
+    pub(crate) fn refill<T, E: From<DeviceError>>(
+        &self,
+        pages: impl Iterator<Item = Range<u64>>,
+        fill: impl FnOnce(&Pipe<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if self.fault().is_some() {
+            self.restart()?;
+        }
+        for page in pages {
+            self.occupy(page)?;
+        }
+        let mut inner = self.inner.lock();
+        let device = &*self.device;
+        let filled = match inner.stage.lend(device) {
+            Ok(pipe) => fill(&pipe),
+            Err(error) => Err(error.into()),
+        };
+        if filled.is_err() {
+            self.note(
+                &mut inner,
+                &DeviceError::Lost {
+                    reason: "it was not filled to the end".to_owned(),
+                },
+            );
+        }
+        filled
     }
 
     /// For several writes: the lock is taken once.

@@ -9,7 +9,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::batch::Batch;
+use super::batch::{Batch, Tables};
+use super::pipe::Pipe;
 use crate::device::layout::{Changed, sum64};
 use crate::device::{Device, DeviceError, Fence, PinnedBuffer, PinnedSlice, Queue, Work};
 use crate::digest::Digest;
@@ -82,6 +83,12 @@ impl Stage {
             batch: Batch::default(),
             fills: Vec::new(),
         })
+    }
+
+    /// The stage for whoever fills all of the device, until the result is dropped. Nothing of its own is under way then.
+    pub(super) fn lend<'a>(&'a mut self, device: &'a dyn Device) -> Result<Pipe<'a>, DeviceError> {
+        self.settle(device)?;
+        Ok(Pipe::new(device, &self.pinned, self.shape))
     }
 
     /// Forgets what was under way: the device was reset.
@@ -210,43 +217,20 @@ impl Stage {
         };
         let bytes = bytes.ok_or_else(too_small)?;
         let tables = self.batch.finish(bytes).ok_or_else(too_small)?;
-        let range = start..start + tables.len_bytes;
-        let from = self.pinned.slice(range.clone()).ok_or_else(too_small)?;
-        device.submit(
-            Queue::Copy,
-            &Work::Upload {
-                from,
-                to: device_start,
-            },
-        )?;
-        let arrived = device.fence(Queue::Copy)?;
-        device.order(Queue::Compute, arrived)?;
-        if self.shape.is_verified {
-            // SAFETY: the device reads the slot from here on, and nobody writes to it.
-            let sent = unsafe { self.pinned.bytes(range) }.ok_or_else(too_small)?;
-            let check = Check {
-                sum: sum64(sent),
+        let sum = match bytes.get(..tables.len_bytes) {
+            Some(sent) if self.shape.is_verified => Some(sum64(sent)),
+            _ => None,
+        };
+        let report = self.report(self.current, 8)?;
+        if let Some(slot) = self.slots.get_mut(self.current) {
+            slot.check = sum.map(|sum| Check {
+                sum,
                 offset: device_start,
-                len_bytes: sent.len() as u64,
-            };
-            let report = self.report(self.current, 8)?;
-            let to = self.pinned.slice(report).ok_or_else(too_small)?;
-            let range = device_start..device_start + check.len_bytes;
-            device.submit(Queue::Compute, &Work::Sum { range, to })?;
-            if let Some(slot) = self.slots.get_mut(self.current) {
-                slot.check = Some(check);
-            }
+                len_bytes: tables.len_bytes as u64,
+            });
         }
-        device.submit(
-            Queue::Compute,
-            &Work::Apply {
-                tiles: device_start + tables.tiles_at as u64,
-                tile_count: tables.tile_count,
-                runs: device_start + tables.runs_at as u64,
-                run_count: tables.run_count,
-                payload: device_start..device_start + tables.payload_bytes as u64,
-            },
-        )?;
+        let report = sum.map(|_| report);
+        send_batch(device, &self.pinned, start, device_start, &tables, report)?;
         self.release(device)
     }
 
@@ -414,10 +398,46 @@ impl Stage {
     }
 }
 
+/// Has the device take a batch that lies in pinned memory from `start` on, to `device_start`, sum it if there is a place for
+/// the `report`, and apply it.
+pub(super) fn send_batch(
+    device: &dyn Device,
+    pinned: &PinnedBuffer,
+    start: usize,
+    device_start: u64,
+    tables: &Tables,
+    report: Option<Range<usize>>,
+) -> Result<(), DeviceError> {
+    let from = pinned.slice(start..start + tables.len_bytes);
+    let from = from.ok_or_else(too_small)?;
+    let upload = Work::Upload {
+        from,
+        to: device_start,
+    };
+    device.submit(Queue::Copy, &upload)?;
+    let arrived = device.fence(Queue::Copy)?;
+    device.order(Queue::Compute, arrived)?;
+    if let Some(report) = report {
+        let to = pinned.slice(report).ok_or_else(too_small)?;
+        let range = device_start..device_start + tables.len_bytes as u64;
+        device.submit(Queue::Compute, &Work::Sum { range, to })?;
+    }
+    device.submit(
+        Queue::Compute,
+        &Work::Apply {
+            tiles: device_start + tables.tiles_at as u64,
+            tile_count: tables.tile_count,
+            runs: device_start + tables.runs_at as u64,
+            run_count: tables.run_count,
+            payload: device_start..device_start + tables.payload_bytes as u64,
+        },
+    )
+}
+
 /// Slots are never shorter than this, so that every run that goes through a batch fits in one with its tables.
 pub(super) const MIN_SLOT_BYTES: usize = 2 * DIRECT_BYTES;
 
-fn too_small() -> DeviceError {
+pub(super) fn too_small() -> DeviceError {
     DeviceError::Invalid {
         reason: "a slot of the stage is too small".to_owned(),
     }
