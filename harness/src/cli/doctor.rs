@@ -70,7 +70,10 @@ pub(super) fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<Exit, Comman
             ));
         }
     }
-    let missing = findings.devices.iter().find(|device| device.kind == "cuda" && !device.available);
+    let missing = findings
+        .devices
+        .iter()
+        .find(|device| device.kind == "cuda" && !device.available);
     match missing {
         Some(device) if policy == GpuPolicy::Require => {
             let reason = device.reason.as_deref().unwrap_or_default();
@@ -108,8 +111,13 @@ impl Findings {
                 (Some(name), _) => {
                     let memory = size(device.memory_bytes.unwrap_or_default());
                     let driver = device.driver.as_deref().filter(|driver| !driver.is_empty());
-                    let driver = driver.map(|driver| format!(", {driver}")).unwrap_or_default();
-                    out.line(format_args!("{} {kind} {name}, {memory}{driver}", styled(GOOD, "yes")));
+                    let driver = driver
+                        .map(|driver| format!(", {driver}"))
+                        .unwrap_or_default();
+                    out.line(format_args!(
+                        "{} {kind} {name}, {memory}{driver}",
+                        styled(GOOD, "yes")
+                    ));
                 }
                 (None, reason) => {
                     let reason = reason.as_deref().unwrap_or_default();
@@ -121,7 +129,10 @@ impl Findings {
             Some(reason) => format!("skipped: {reason}"),
             None => "run".to_owned(),
         };
-        out.line(format_args!("\nMMSB_GPU={}: tests that need a GPU are {gpu}", self.gpu));
+        out.line(format_args!(
+            "\nMMSB_GPU={}: tests that need a GPU are {gpu}",
+            self.gpu
+        ));
         let limits = &self.limits;
         out.line(format_args!("{} processor cores", limits.cores));
         match limits.locked_memory_bytes {
@@ -160,7 +171,9 @@ impl Limits {
 
 /// The soft limit on locked memory: a number, or `unlimited`.
 fn locked_memory(limits: &str) -> Option<&str> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max locked memory"))?;
     line.split_whitespace().next()
 }
 
@@ -193,11 +206,20 @@ mod tests {
     fn what_linux_tells_is_read() {
         let limits = "Limit Soft Limit Hard Limit Units\nMax locked memory         8388608   8388608   bytes\n";
         assert_eq!(locked_memory(limits), Some("8388608"));
-        assert_eq!(locked_memory("Max locked memory unlimited unlimited bytes"), Some("unlimited"));
+        assert_eq!(
+            locked_memory("Max locked memory unlimited unlimited bytes"),
+            Some("unlimited")
+        );
         assert_eq!(locked_memory(""), None);
-        assert_eq!(chosen("always [madvise] never\n").as_deref(), Some("madvise"));
+        assert_eq!(
+            chosen("always [madvise] never\n").as_deref(),
+            Some("madvise")
+        );
         assert_eq!(chosen(""), None);
-        assert_eq!(figure("A: 1\nHugepagesize:       2048 kB\n", "Hugepagesize:"), Some(2048));
+        assert_eq!(
+            figure("A: 1\nHugepagesize:       2048 kB\n", "Hugepagesize:"),
+            Some(2048)
+        );
         assert_eq!(size(3 << 20), "3 MiB");
         assert_eq!(size(100), "100 B");
     }

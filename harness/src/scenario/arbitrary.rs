@@ -329,6 +329,7 @@ pub fn expect() -> BoxedStrategy<Expect> {
         num().prop_map(Expect::Lsn),
         one_of(&[
             DeviceState::Sound,
+            DeviceState::Unsound,
             DeviceState::Failed(ErrorKind::DeviceFailed),
             DeviceState::Failed(ErrorKind::DeviceLost),
         ])

@@ -39,7 +39,7 @@ pub enum Expect {
     Stale(Name),
     /// `{lsn: n}`: the LSN of the last commit.
     Lsn(Num),
-    /// `{device: sound}`, or the kind of error since which what is on the device has to be restored.
+    /// `{device: sound}`, or the kind of error since which what is on the device has to be restored; `unsound` for any.
     Device(DeviceState),
 }
 
@@ -48,6 +48,8 @@ pub enum Expect {
 pub enum DeviceState {
     /// Nothing: what is on it can be used.
     Sound,
+    /// It met some error, and pages on it cannot be read.
+    Unsound,
     /// It met this error, and pages on it cannot be read.
     Failed(ErrorKind),
 }
@@ -66,6 +68,7 @@ impl DeviceState {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sound => "sound",
+            Self::Unsound => "unsound",
             Self::Failed(error) => error.as_str(),
         }
     }
@@ -73,7 +76,8 @@ impl DeviceState {
     /// Every word.
     pub(crate) fn words() -> Vec<&'static str> {
         let errors = Self::ERRORS.into_iter().map(ErrorKind::as_str);
-        std::iter::once(Self::Sound.as_str())
+        [Self::Sound.as_str(), Self::Unsound.as_str()]
+            .into_iter()
             .chain(errors)
             .collect()
     }
@@ -90,6 +94,9 @@ impl<'de> Deserialize<'de> for DeviceState {
         let (text, span) = super::value::located_text(deserializer)?;
         if text == Self::Sound.as_str() {
             return Ok(Self::Sound);
+        }
+        if text == Self::Unsound.as_str() {
+            return Ok(Self::Unsound);
         }
         let error = Self::ERRORS
             .into_iter()
@@ -114,7 +121,7 @@ impl JsonSchema for DeviceState {
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
-            "description": "`sound`, or the error since which what is on the device has to be restored.",
+            "description": "`sound`; or the error since which what is on the device has to be restored, or `unsound` for any of them.",
             "enum": Self::words(),
         })
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mmsb_engine::device::DeviceError;
-use mmsb_engine::{Bus, Digest, Lsn, PageId, PageInfo, ReadError, ReadGuard, Replayed};
+use mmsb_engine::{Bus, Digest, Location, Lsn, PageId, PageInfo, ReadError, ReadGuard, Replayed};
 
 use super::failure::{Difference, Fault, Outcome};
 use super::model::{Effect, Model};
@@ -112,7 +112,8 @@ pub(crate) fn effect(
             continue;
         };
         let id = found.id;
-        if found.bytes.len() > WHOLE_BYTES {
+        // A read from a device copies the page, so one has to do for all that was written.
+        if found.bytes.len() > WHOLE_BYTES && found.location == Location::Host {
             range(
                 bus,
                 model,

@@ -298,7 +298,9 @@ impl Devices {
         let struck = self.counters().is_some_and(|counters| counters.faults > 0);
         struck
             && match error {
-                DeviceError::Invalid { reason } => self.garbles.get() && !reason.starts_with("race: "),
+                DeviceError::Invalid { reason } => {
+                    self.garbles.get() && !reason.starts_with("race: ")
+                }
                 _ => true,
             }
     }

@@ -131,6 +131,7 @@ impl World<'_> {
             Expect::Device(expected) => {
                 let found = match bus.device_fault() {
                     None => DeviceState::Sound.as_str().to_owned(),
+                    Some(_) if *expected == DeviceState::Unsound => expected.as_str().to_owned(),
                     Some(fault) => fault.kind().to_owned(),
                 };
                 equal("the device", &expected.as_str().to_owned(), &found)

@@ -53,7 +53,7 @@ impl Generator {
             fill,
             meta: Map::default(),
             derive: None,
-            location: None,
+            location: self.location(choice),
         };
         self.stage(Step::Allocate(Allocate { pages: vec![page] }), true)
     }
@@ -171,7 +171,7 @@ impl Generator {
             fill: None,
             meta: Map::default(),
             derive: Some(derive),
-            location: None,
+            location: self.location(choice),
         };
         let page = match &page.derive {
             // Lengths that follow from a slice are written out half of the time.
