@@ -69,6 +69,7 @@ pub const COUNTERS: &[&str] = &[
     "device.waits",
     "device.resets",
     "device.faults",
+    "device.detour",
 ];
 
 impl World<'_> {
@@ -254,6 +255,7 @@ impl World<'_> {
             "memory.allocations_total" => memory.allocations_total,
             "memory.releases_total" => memory.releases_total,
             "pages.derived" => statistics.derived_pages,
+            "device.detour" => u64::from(self.took_detour),
             "open.created" => u64::from(report.created),
             "open.last_lsn" => report.last_lsn.0,
             "open.applied" => report.applied,

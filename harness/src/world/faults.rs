@@ -86,6 +86,7 @@ impl World<'_> {
         let bus = self.bus.as_ref().ok_or_else(closed)?;
         let restored = bus.restore_device()?;
         self.totals.checks += 1;
+        self.took_detour = restored.detour.is_some();
         let (pages, page_bytes) = self.model.on_device();
         if (restored.pages, restored.page_bytes) != (pages, page_bytes) {
             return Err(Fault::new(format!(

@@ -126,6 +126,8 @@ pub(crate) struct World<'c> {
     pub(crate) settings: Settings,
     pub(crate) disk: Disk,
     pub(crate) devices: Devices,
+    /// Whether the device could not be restored straight from the log the last time.
+    pub(crate) took_detour: bool,
     pub(crate) clock: Arc<SteppingClock>,
     /// How often the transform `test.counts` computed.
     pub(crate) computed: Arc<AtomicU64>,
@@ -236,6 +238,7 @@ impl<'c> World<'c> {
             settings,
             disk,
             devices,
+            took_detour: false,
             clock: Arc::new(SteppingClock::new(START_UNIX_NS, STEP_NS)),
             computed: Arc::default(),
             bus: None,
