@@ -26,6 +26,7 @@ use tempfile::TempDir;
 
 const STATE_BYTES: usize = 64 << 20;
 const WINDOW_BYTES: usize = 1 << 20;
+const APPLIERS: [usize; 2] = [1, 2];
 
 fn number(variable: &str, default: usize) -> usize {
     std::env::var(variable).map_or(default, |value| value.parse().unwrap())
@@ -99,12 +100,39 @@ fn reference(directory: &Path, log_bytes: usize, len: usize, batch: usize) -> (u
     (crc, arena)
 }
 
-fn timed<T>(work: impl FnOnce() -> T) -> Duration {
+/// What some work took.
+#[derive(Default)]
+struct Cost {
+    elapsed: Duration,
+    /// Time of the processor for the thread that did it, in the program and in the kernel. It is counted in ticks of
+    /// 10 ms, so only the sum of some rounds says something.
+    user: Duration,
+    system: Duration,
+}
+
+fn processor_times() -> [Duration; 2] {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    // The name, in parentheses, may hold anything; user and system time are fields 14 and 15.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let mut ticks = fields
+        .split_whitespace()
+        .skip(11)
+        .map(|ticks| ticks.parse().unwrap());
+    [(); 2].map(|()| Duration::from_millis(10 * ticks.next().unwrap_or(0)))
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> Cost {
+    let [user, system] = processor_times();
     let start = Instant::now();
     let result = black_box(work());
     let elapsed = start.elapsed();
+    let [user_after, system_after] = processor_times();
     drop(result);
-    elapsed
+    Cost {
+        elapsed,
+        user: user_after - user,
+        system: system_after - system,
+    }
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -126,20 +154,27 @@ fn main() {
         }
         let directory = log(log_bytes, len, batch);
         let path = directory.path();
+        let deltas = (log_bytes / len * rounds) as f64;
         let mut times = [const { Vec::new() }; 3];
         let mut ratios = [const { Vec::new() }; 2];
+        let mut sums = [const { [Duration::ZERO; 2] }; 2];
         for round in 0..=rounds {
-            let loop_time = timed(|| reference(path, log_bytes, len, batch));
-            let engine_times = [1, 2].map(|appliers| {
+            let loop_cost = timed(|| reference(path, log_bytes, len, batch));
+            let engine_costs = APPLIERS.map(|appliers| {
                 timed(|| replay(path, None, options(log_bytes, appliers)).unwrap())
             });
             if round == 0 {
                 continue; // Brings the log to the page cache.
             }
-            times[0].push(loop_time.as_secs_f64());
-            for (slot, time) in engine_times.iter().enumerate() {
-                times[slot + 1].push(time.as_secs_f64());
-                ratios[slot].push(loop_time.as_secs_f64() / time.as_secs_f64());
+            let loop_s = loop_cost.elapsed.as_secs_f64();
+            times[0].push(loop_s);
+            for (slot, cost) in engine_costs.iter().enumerate() {
+                times[slot + 1].push(cost.elapsed.as_secs_f64());
+                ratios[slot].push(loop_s / cost.elapsed.as_secs_f64());
+            }
+            for (sum, cost) in sums.iter_mut().zip([&loop_cost, &engine_costs[0]]) {
+                sum[0] += cost.user;
+                sum[1] += cost.system;
             }
         }
         let [loop_s, one_s, two_s] = times.each_mut().map(|times| median(times));
@@ -149,6 +184,11 @@ fn main() {
             loop_s * 1e3,
             one_s * 1e3,
             two_s * 1e3,
+        );
+        let [loop_ns, one_ns] = sums.map(|sum| sum.map(|time| time.as_secs_f64() * 1e9 / deltas));
+        println!(
+            "          user and system time a delta: {:.1} + {:.1} ns   1 applier {:.1} + {:.1} ns",
+            loop_ns[0], loop_ns[1], one_ns[0], one_ns[1],
         );
     }
 }

@@ -39,7 +39,7 @@ fn device(bytes: usize) -> Arc<dyn Device> {
 fn cuda() -> Arc<dyn Device> {
     use mmsb_engine::device::cuda::{CudaDevice, CudaOptions};
     let start = Instant::now();
-    let device = CudaDevice::open(0, CudaOptions::default()).unwrap();
+    let device = CudaDevice::open(0, &CudaOptions::default()).unwrap();
     println!("opening the device: {:.1} ms", ms(start.elapsed()));
     Arc::new(device)
 }

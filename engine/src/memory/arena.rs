@@ -9,9 +9,6 @@ use thiserror::Error;
 use super::backing::{Backing, GRANULE_BYTES};
 use super::prefetch;
 
-/// The processor fetches what follows by itself once a copy has begun.
-const PREFETCH_BYTES: usize = 256;
-
 /// Why an arena could not be made.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -176,7 +173,7 @@ impl Arena {
     #[inline]
     pub(crate) fn prefetch(&self, offset: u64, len: usize) {
         if let Some(start) = self.range(offset, len) {
-            prefetch::lines(start.as_ptr(), len.min(PREFETCH_BYTES));
+            prefetch::range(start.as_ptr(), len);
         }
     }
 

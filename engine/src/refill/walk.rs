@@ -13,6 +13,8 @@ use crate::storage::StorageFile;
 
 /// What is read of records that are short. Their tables take three quarters of that at most, and both fit in a slot.
 const RECORDS_BYTES: usize = SLOT_BYTES / 2;
+/// What is read to see whether a record is long, after one that was: long ones come together.
+const PEEK_BYTES: u64 = 4096;
 /// How much of a long record is taken at a time; leaves room for the tables.
 const PIECE_BYTES: u64 = (SLOT_BYTES - (64 << 10)) as u64;
 /// A record whose runs are shorter than this on average is none that can be taken piece by piece.
@@ -60,6 +62,8 @@ pub(super) struct Walker<'a> {
     position: u64,
     lsn: Lsn,
     long: Option<Long>,
+    /// Whether the record before was long.
+    peeks: bool,
     records: u64,
 }
 
@@ -80,6 +84,7 @@ impl<'a> Walker<'a> {
             position: SEGMENT_HEADER_BYTES,
             lsn: Lsn(first_lsn.0.saturating_sub(1)),
             long: None,
+            peeks: true,
             records: 0,
         })
     }
@@ -104,7 +109,12 @@ impl<'a> Walker<'a> {
                 return Ok(None);
             }
             let file_bytes = self.segment_len_bytes();
-            let len = (RECORDS_BYTES as u64).min(file_bytes.saturating_sub(self.position));
+            let wanted = if self.peeks {
+                PEEK_BYTES
+            } else {
+                RECORDS_BYTES as u64
+            };
+            let len = wanted.min(file_bytes.saturating_sub(self.position));
             let window = slot
                 .get_mut(..len as usize)
                 .ok_or(Stop::Irregular("a slot is too short"))?;
@@ -113,9 +123,16 @@ impl<'a> Walker<'a> {
                 self.next_segment()?;
                 continue;
             };
-            if header.len_bytes > len {
+            if header.len_bytes > RECORDS_BYTES as u64 {
+                self.peeks = true;
                 self.begin_long(&header)?;
                 continue;
+            }
+            if std::mem::take(&mut self.peeks) {
+                continue;
+            }
+            if header.len_bytes > len {
+                return Err(Stop::Irregular("a record reaches past its segment"));
             }
             let records = self.take_whole(window)?;
             if !records.is_empty() {
