@@ -46,10 +46,12 @@ pub enum DeviceError {
         /// What the device said.
         reason: String,
     },
-    /// What arrived in device memory is not what was sent.
-    #[error("a copy of {len_bytes} bytes to device offset {offset} did not arrive as it was sent")]
+    /// What arrived in device memory, or came from there, is not what was sent.
+    #[error(
+        "a copy of {len_bytes} bytes to or from device offset {offset} did not arrive as it was sent"
+    )]
     CorruptCopy {
-        /// Where it went.
+        /// Where it went or came from.
         offset: u64,
         /// How long it was.
         len_bytes: u64,

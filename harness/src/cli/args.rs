@@ -21,6 +21,7 @@ Examples:
   mmsb check                             look for mistakes without running anything
   mmsb expand scenarios/demo/first.yaml  show the cells of a matrix
   mmsb schema > scenarios/schema.json    write the schema by which editors complete
+  mmsb doctor                            say which devices there are, and why not others
   mmsb import git . --path src -o src.jsonl && mmsb run src.jsonl
   mmsb kill scenarios/kill/steady-writers.yaml --dir target/kill
   mmsb log verify data                   say what is wrong with a bus that does not open
@@ -110,6 +111,16 @@ Examples:
   mmsb schema > scenarios/schema.json
   mmsb schema --check scenarios/schema.json     exits with 1 if the file is out of date")]
     Schema(SchemaArgs),
+    /// Say which devices there are, why others cannot be used, and what limits they meet.
+    #[command(after_help = "\
+Examples:
+  mmsb doctor
+  mmsb doctor --json
+  MMSB_GPU=require mmsb doctor     exits with 1 if there is no GPU
+
+MMSB_GPU says what becomes of tests that need a GPU: `auto` (skipped where there is none), `off` (skipped) or \
+`require` (they run, and fail where there is none).")]
+    Doctor(DoctorArgs),
     /// Write a first scenario, with comments, that passes.
     #[command(after_help = "\
 Examples:
@@ -252,6 +263,13 @@ pub(super) struct SchemaArgs {
     /// Print nothing, but compare with this file.
     #[arg(long, value_name = "FILE")]
     pub(super) check: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

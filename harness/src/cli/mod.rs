@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod corpus;
+mod doctor;
 mod execute;
 mod exit;
 mod expand;
@@ -35,6 +36,7 @@ pub(crate) fn execute(arguments: Arguments) -> Exit {
         Command::List(args) => list::list(args, &mut out),
         Command::Check(args) => check::check(args, &mut out),
         Command::Expand(args) => expand::expand(args, &mut out),
+        Command::Doctor(args) => doctor::doctor(args, &mut out),
         Command::Schema(args) => schema::schema(args, &mut out),
         Command::New(args) => new::new(args, &mut out),
         Command::Import(args) => import::import(args, &mut out),

@@ -50,6 +50,7 @@ impl<W: Write> TraceWriter<W> {
             fill: fits.then(|| data(bytes)),
             meta: Default::default(),
             derive: None,
+            location: None,
         };
         self.step(&Step::Allocate(ast::Allocate { pages: vec![page] }))?;
         if fits {

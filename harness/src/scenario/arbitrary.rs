@@ -9,18 +9,18 @@ use proptest::prelude::*;
 
 use super::ErrorKind;
 use super::ast::{
-    Allocate, Annotate, AxisValue, Capability, Compress, Connect, Custom, Delta, Derive, Diff,
-    Drain, Durability, Elementwise, Fails, FileArg, Lane, Masked, Matrix, NewPage, Options,
-    OverwriteFile, PageArg, PageSpec, Propagation, Repeat, Replay, ReplayTo, Retain, Scatter,
-    Scenario, Semiring, Slice, Snapshot, Step, StorageKind, Subscribe, Trace, Transaction,
-    Transfer, TruncateFile, Write, WriteFile,
+    Allocate, Annotate, AxisValue, Capability, Compress, Connect, Custom, Delta, Derive,
+    DeviceKind, Diff, Drain, Durability, Elementwise, Fails, FileArg, Lane, Location, Masked,
+    Matrix, NewPage, Options, OverwriteFile, PageArg, PageSpec, Propagation, Repeat, Replay,
+    ReplayTo, Retain, Scatter, Scenario, Semiring, Slice, Snapshot, Step, StorageKind, Subscribe,
+    Trace, Transaction, Transfer, TruncateFile, Write, WriteFile,
 };
 use super::crash::{Crash, Tear, Window};
 use super::data::{Data, Fill, Random, Region, Run};
 use super::expect::{
-    Bound, Content, Counter, Epoch, Equal, Expect, Meta, PageCheck, UnchangedSince,
+    Bound, Content, Counter, DeviceState, Epoch, Equal, Expect, Meta, PageCheck, UnchangedSince,
 };
-use super::fault::{Act, FaultKind, Holds, Inject, Site};
+use super::fault::{Act, DeviceAct, FaultKind, Holds, Inject, Site, Target};
 use super::num::{Expr, Num, Op, Unit};
 use super::value::{
     Artefact, Base64, Digest, DigestHex, F32, F64, FileRef, Hex, Located, Map, Name, Names,
@@ -163,18 +163,24 @@ fn derive() -> BoxedStrategy<Derive> {
     .boxed()
 }
 
+fn location() -> BoxedStrategy<Location> {
+    one_of(&[Location::Host, Location::Device, Location::Unified]).boxed()
+}
+
 fn page_spec() -> BoxedStrategy<PageSpec> {
     (
         option::of(num()),
         option::of(data()),
         map(text()),
         option::of(derive()),
+        option::of(location()),
     )
-        .prop_map(|(size, fill, meta, derive)| PageSpec {
+        .prop_map(|(size, fill, meta, derive, location)| PageSpec {
             size,
             fill,
             meta,
             derive,
+            location,
         })
         .boxed()
 }
@@ -189,6 +195,7 @@ fn new_page() -> BoxedStrategy<NewPage> {
                     fill,
                     meta,
                     derive,
+                    location,
                 },
             )| NewPage {
                 page,
@@ -196,6 +203,7 @@ fn new_page() -> BoxedStrategy<NewPage> {
                 fill,
                 meta,
                 derive,
+                location,
             },
         )
         .boxed()
@@ -219,10 +227,21 @@ fn options() -> BoxedStrategy<Options> {
             option::of(num()),
             option::of(num()),
         ),
+        (
+            option::of(location()),
+            option::of(one_of(&[
+                DeviceKind::Host,
+                DeviceKind::Simulated,
+                DeviceKind::Cuda,
+            ])),
+            option::of(num()),
+            option::of(num()),
+        ),
     )
         .prop_map(
-            |(storage, durability, propagation, retain, compress, numbers)| {
+            |(storage, durability, propagation, retain, compress, numbers, on_device)| {
                 let (threads, appliers, segment, arena, history) = numbers;
+                let (location, device, device_memory, device_seed) = on_device;
                 Options {
                     storage,
                     durability,
@@ -234,6 +253,10 @@ fn options() -> BoxedStrategy<Options> {
                     segment,
                     arena,
                     history,
+                    location,
+                    device,
+                    device_memory,
+                    device_seed,
                 }
             },
         )
@@ -304,6 +327,13 @@ pub fn expect() -> BoxedStrategy<Expect> {
         num().prop_map(Expect::Pages),
         name().prop_map(Expect::Stale),
         num().prop_map(Expect::Lsn),
+        one_of(&[
+            DeviceState::Sound,
+            DeviceState::Unsound,
+            DeviceState::Failed(ErrorKind::DeviceFailed),
+            DeviceState::Failed(ErrorKind::DeviceLost),
+        ])
+        .prop_map(Expect::Device),
     ]
     .boxed()
 }
@@ -382,9 +412,12 @@ fn inject() -> BoxedStrategy<Inject> {
     )
         .prop_map(|(holds, act)| Site { holds, act })
         .prop_filter("there is no such operation", |site| site.exists());
+    let act = proptest::sample::select(DeviceAct::ALL);
+    let target =
+        prop_oneof![4 => site.prop_map(Target::Storage), 1 => act.prop_map(Target::Device)];
     let number = || option::of(num());
     let kind = proptest::sample::select(FaultKind::ALL.to_vec());
-    (site, number(), kind, number(), number())
+    (target, number(), kind, number(), number())
         .prop_map(|(on, nth, kind, at, seed)| Inject {
             on,
             nth,
@@ -406,6 +439,7 @@ fn acting() -> BoxedStrategy<Step> {
         Step::Crash(Crash::Each { again: false }),
         Step::Crash(Crash::Each { again: true }),
         Step::Heal,
+        Step::RestoreDevice,
         Step::Propagate,
         Step::Maintain,
     ];

@@ -16,7 +16,8 @@ use super::num::Num;
 use super::value::{FileRef, Hex, Located, Map, Name, Names};
 
 pub use super::settings::{
-    AxisValue, Capability, Compress, Durability, Matrix, Options, Propagation, Retain, StorageKind,
+    AxisValue, Capability, Compress, DeviceKind, Durability, Location, Matrix, Options,
+    Propagation, Retain, StorageKind,
 };
 
 /// The only version of the language so far.
@@ -74,6 +75,9 @@ pub struct PageSpec {
     /// Makes it a derived page: its bytes are computed from other pages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derive: Option<Derive>,
+    /// Where it lies; as the option `location` says if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
 }
 
 form! {
@@ -224,10 +228,13 @@ steps! {
         /// Drops the bus and, as a power cut does, what was not synced; the next step is usually `open`. `crash: each`
         /// tries every moment since the beginning or the last crash, and everything that can be left then.
         "crash" => Crash(Crash),
-        /// Makes an operation of the simulated storage fail, at its n-th time from here on.
+        /// Makes an operation of the simulated storage or of the simulated device fail, at its n-th time from here on.
         "fault" => Fault(Inject),
-        /// Lifts all faults: the storage is sound again, and holds what was written to it.
+        /// Lifts all faults: the storage is sound again, and holds what was written to it; a device that was lost can be used again,
+        /// once it was filled anew.
         "heal" => Heal,
+        /// Empties the device, and fills it anew from the newest checkpoint and the log.
+        "restore_device" => RestoreDevice,
         /// Recomputes the derived pages that are behind.
         "propagate" => Propagate,
         /// Lets the bus do its deferred work: rotate, recycle and trim the log.
@@ -353,6 +360,9 @@ pub struct NewPage {
     /// Makes it a derived page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derive: Option<Derive>,
+    /// Where it lies; as the option `location` says if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
 }
 
 /// A page, written as its name or as `{page: name}`.

@@ -43,7 +43,7 @@ pub fn reference() -> String {
     keys(&mut out, &definition(&schema, "CrashWindow"));
     let _ = writeln!(out, "`tear`:\n");
     keys(&mut out, &definition(&schema, "Tear"));
-    let _ = writeln!(out, "### Faults of the storage (`fault`)\n");
+    let _ = writeln!(out, "### Faults of storage and device (`fault`)\n");
     keys(&mut out, &definition(&schema, "Inject"));
     let _ = writeln!(out, "### Checks (`expect`)\n");
     checks(&mut out, &schema);
@@ -55,6 +55,8 @@ pub fn reference() -> String {
         ("propagation", "Propagation"),
         ("retain", "Retain"),
         ("compress", "Compress"),
+        ("location", "Location"),
+        ("device", "DeviceKind"),
         ("semiring", "Semiring"),
         ("lane", "Lane"),
         ("kind, of `fault`", "FaultKind"),

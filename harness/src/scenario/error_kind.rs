@@ -98,8 +98,20 @@ kinds! {
     "storage.failed" => StorageFailed,
     /// The device has no memory left.
     "device.out-of-memory" => DeviceOutOfMemory,
-    /// The device failed or was lost.
+    /// There is no such device here, another bus has it, or it has no memory of the kind that was asked for.
+    "device.unavailable" => DeviceUnavailable,
+    /// No more host memory can be pinned for the device.
+    "device.pinned" => DevicePinned,
+    /// Work on the device failed; what is on it has to be restored.
+    "device.failed" => DeviceFailed,
+    /// A copy to the device did not arrive as it was sent; what is on it has to be restored.
+    "device.corrupt-copy" => DeviceCorruptCopy,
+    /// The device is lost; what is on it has to be restored, on it or on another one.
     "device.lost" => DeviceLost,
+    /// The device was asked for what no correct caller asks for, such as two copies that race.
+    "device.invalid" => DeviceInvalid,
+    /// The device cannot be restored, because the log cannot be read.
+    "device.log" => DeviceLog,
 }
 
 impl std::fmt::Display for ErrorKind {

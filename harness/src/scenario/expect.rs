@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::code::{Code, Fault};
 use super::data::{Data, Region};
+use super::error_kind::ErrorKind;
 use super::num::Num;
 use super::value::{Digest, Name, Names, StateDigest};
 
@@ -37,6 +39,92 @@ pub enum Expect {
     Stale(Name),
     /// `{lsn: n}`: the LSN of the last commit.
     Lsn(Num),
+    /// `{device: sound}`, or the kind of error since which what is on the device has to be restored; `unsound` for any.
+    Device(DeviceState),
+}
+
+/// What became of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceState {
+    /// Nothing: what is on it can be used.
+    Sound,
+    /// It met some error, and pages on it cannot be read.
+    Unsound,
+    /// It met this error, and pages on it cannot be read.
+    Failed(ErrorKind),
+}
+
+impl DeviceState {
+    /// The errors that a device can be in, in the order of the reference.
+    pub const ERRORS: [ErrorKind; 4] = [
+        ErrorKind::DeviceFailed,
+        ErrorKind::DeviceCorruptCopy,
+        ErrorKind::DeviceLost,
+        ErrorKind::DeviceInvalid,
+    ];
+
+    /// The word by which scenarios name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sound => "sound",
+            Self::Unsound => "unsound",
+            Self::Failed(error) => error.as_str(),
+        }
+    }
+
+    /// Every word.
+    pub(crate) fn words() -> Vec<&'static str> {
+        let errors = Self::ERRORS.into_iter().map(ErrorKind::as_str);
+        [Self::Sound.as_str(), Self::Unsound.as_str()]
+            .into_iter()
+            .chain(errors)
+            .collect()
+    }
+}
+
+impl Serialize for DeviceState {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceState {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (text, span) = super::value::located_text(deserializer)?;
+        if text == Self::Sound.as_str() {
+            return Ok(Self::Sound);
+        }
+        if text == Self::Unsound.as_str() {
+            return Ok(Self::Unsound);
+        }
+        let error = Self::ERRORS
+            .into_iter()
+            .find(|error| error.as_str() == text);
+        error.map(Self::Failed).ok_or_else(|| {
+            Fault::unknown(
+                Code::UnknownWord,
+                "state of a device",
+                &text,
+                &Self::words(),
+            )
+            .at(span)
+            .into_error()
+        })
+    }
+}
+
+impl JsonSchema for DeviceState {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "DeviceState".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "`sound`; or the error since which what is on the device has to be restored, or `unsound` for any of them.",
+            "enum": Self::words(),
+        })
+    }
 }
 
 /// The bytes or the digest of a page or of a range of it.

@@ -35,6 +35,7 @@ const OWN_KEYS: &[&str] = &[
     "pages",
     "stale",
     "lsn",
+    "device",
 ];
 const CONTENT_KEYS: &[&str] =
     &join_keys::<{ Data::KEYS.len() + Digest::KEYS.len() }>(Digest::KEYS, Data::KEYS);
@@ -112,6 +113,7 @@ impl Parts {
             "pages" => Expect::Pages(map.next_value()?),
             "stale" => Expect::Stale(map.next_value()?),
             "lsn" => Expect::Lsn(map.next_value()?),
+            "device" => Expect::Device(map.next_value()?),
             other => match Content::take(other, map)? {
                 Some(content) => return put(&mut self.content, key, content),
                 None => return Err(key.unknown(KEYS)),
@@ -329,6 +331,7 @@ impl Serialize for Expect {
             Self::Pages(count) => map.serialize_entry("pages", count)?,
             Self::Stale(page) => map.serialize_entry("stale", page)?,
             Self::Lsn(lsn) => map.serialize_entry("lsn", lsn)?,
+            Self::Device(state) => map.serialize_entry("device", state)?,
         }
         map.end()
     }

@@ -248,6 +248,10 @@ fn set_option(options: &mut Options, axis: &str, value: &AxisValue) -> Result<()
         "segment" => options.segment = Some(number(value)?),
         "arena" => options.arena = Some(number(value)?),
         "history" => options.history = Some(number(value)?),
+        "location" => options.location = Some(word(value)?),
+        "device" => options.device = Some(word(value)?),
+        "device_memory" => options.device_memory = Some(number(value)?),
+        "device_seed" => options.device_seed = Some(number(value)?),
         _ => {
             number(value)?;
         }
@@ -303,4 +307,6 @@ known_words! {
     Propagation: "eager" "deferred";
     Retain: "all" "checkpoints";
     Compress: "none" "zstd";
+    Location: "host" "device" "unified";
+    DeviceKind: "host" "simulated" "cuda";
 }

@@ -112,7 +112,8 @@ short_form!(
 );
 
 impl Short for PageSpec {
-    const EXPECTING: &'static str = "a size, or a mapping with size, fill, meta and derive";
+    const EXPECTING: &'static str =
+        "a size, or a mapping with size, fill, meta, derive and location";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
         Ok(Self {
@@ -138,6 +139,7 @@ impl Serialize for PageSpec {
                 fill: None,
                 meta,
                 derive: None,
+                location: None,
             } if meta.is_empty() => size.serialize(serializer),
             _ => Self::serialize(self, serializer),
         }
@@ -390,7 +392,9 @@ impl<'de> Deserialize<'de> for Allocate {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Allocate, A::Error> {
-                const KEYS: &[&str] = &["page", "size", "fill", "meta", "derive", "pages"];
+                const KEYS: &[&str] = &[
+                    "page", "size", "fill", "meta", "derive", "location", "pages",
+                ];
                 let (mut page, mut pages, mut spec) = (None, None, PageSpec::default());
                 let mut first_own = None;
                 while let Some(key) = map.next_key::<Key>()? {
@@ -400,6 +404,7 @@ impl<'de> Deserialize<'de> for Allocate {
                         "fill" => spec.fill = Some(map.next_value()?),
                         "meta" => spec.meta = map.next_value()?,
                         "derive" => spec.derive = Some(map.next_value()?),
+                        "location" => spec.location = Some(map.next_value()?),
                         "pages" => {
                             pages = Some(map.next_value::<Vec<NewPage>>()?);
                             continue;
@@ -413,6 +418,7 @@ impl<'de> Deserialize<'de> for Allocate {
                     fill,
                     meta,
                     derive,
+                    location,
                 } = spec;
                 let pages = match (pages, first_own) {
                     (Some(_), Some(key)) => {
@@ -428,6 +434,7 @@ impl<'de> Deserialize<'de> for Allocate {
                             fill,
                             meta,
                             derive,
+                            location,
                         }]
                     }
                 };

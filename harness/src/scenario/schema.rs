@@ -8,7 +8,7 @@ use serde_json::{Map as Object, Value, json};
 
 use super::ast::{Allocate, Annotate, NewPage, ReplayTo, Scenario};
 use super::data::{Data, Region};
-use super::expect::{Content, Epoch, Equal, Expect, Meta};
+use super::expect::{Content, DeviceState, Epoch, Equal, Expect, Meta};
 use super::num::Num;
 use super::value::{Digest, Name, Names, StateDigest};
 
@@ -239,7 +239,7 @@ named!(Expect, "Expect", |generator| {
         unchanged.build(),
         counter.build(),
     ];
-    let wholes: [(&str, &'static str, Schema); 9] = [
+    let wholes: [(&str, &'static str, Schema); 10] = [
         (
             "The state digest.",
             "state",
@@ -277,6 +277,11 @@ named!(Expect, "Expect", |generator| {
             name,
         ),
         ("The LSN of the last commit.", "lsn", num),
+        (
+            "Whether what is on the device can be used, or the error since which it has to be restored.",
+            "device",
+            generator.subschema_for::<DeviceState>(),
+        ),
     ];
     for (description, key, schema) in &wholes {
         checks.push(

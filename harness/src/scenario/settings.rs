@@ -18,7 +18,7 @@ pub enum Capability {
     Filesystem,
     /// Simulated storage: available everywhere, named where a scenario relies on its faults.
     Sim,
-    /// At least one GPU with a driver.
+    /// At least one GPU with a driver, which this build can use.
     Gpu,
     /// At least two processor cores.
     Multicore,
@@ -29,7 +29,7 @@ pub enum Capability {
 #[serde(deny_unknown_fields)]
 pub struct Matrix {
     /// The values of each axis. `storage`, `durability`, `propagation`, `retain`, `compress`, `threads`, `appliers`,
-    /// `segment`, `arena` and `history` set the option of that name; any other axis is a variable with number values.
+    /// `segment`, `arena`, `history`, `location`, `device`, `device_memory` and `device_seed` set the option of that name; any other axis is a variable with number values.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub axes: Map<Vec<AxisValue>>,
     /// Combinations to leave out: each entry drops every cell that has all of its values.
@@ -85,6 +85,19 @@ pub struct Options {
     /// Length of the page arena in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arena: Option<Num>,
+    /// Where pages lie that name no location; `host` if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
+    /// The device that pages with the location `device` are on; `simulated` if left out. It stays what it was when the
+    /// scenario began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceKind>,
+    /// Memory of the device in bytes, its stage included; of a real one it is what it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_memory: Option<Num>,
+    /// What a simulated device draws from wherever a device may do one thing or another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_seed: Option<Num>,
 }
 
 impl Options {
@@ -103,6 +116,30 @@ pub enum StorageKind {
     Sim,
     /// A directory on the real file system.
     Fs,
+}
+
+/// Where a page lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Location {
+    /// In host memory.
+    Host,
+    /// In the memory of the device.
+    Device,
+    /// In memory that host and device both address.
+    Unified,
+}
+
+/// A device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceKind {
+    /// Host memory in the place of a device's; all work is done at once.
+    Host,
+    /// A simulated device: with queues and memory of its own, late, in any order that is left open, and with faults on demand.
+    Simulated,
+    /// A GPU through CUDA. Where there is none the test is listed as ignored.
+    Cuda,
 }
 
 /// How safe a commit is once it returns.

@@ -1,6 +1,7 @@
 //! What this machine offers, so that a test which cannot run here is listed as ignored, with the reason.
 
-use crate::scenario::ast::{AxisValue, Capability, Scenario, StorageKind};
+use super::devices::GpuPolicy;
+use crate::scenario::ast::{AxisValue, Capability, DeviceKind, Scenario, StorageKind};
 use crate::scenario::matrix::Cell;
 
 /// Why the scenario cannot run here in this cell, or `None` if it can.
@@ -12,11 +13,16 @@ pub fn missing(scenario: &Scenario, cell: &Cell) -> Option<String> {
         Some(AxisValue::Word(word)) => word.as_str() == "fs",
         _ => scenario.options.storage == Some(StorageKind::Fs),
     };
+    let wants_gpu = match cell.values.get("device") {
+        Some(AxisValue::Word(word)) => word.as_str() == "cuda",
+        _ => scenario.options.device == Some(DeviceKind::Cuda),
+    };
     let wanted = scenario
         .requires
         .iter()
         .copied()
-        .chain(wants_files.then_some(Capability::Filesystem));
+        .chain(wants_files.then_some(Capability::Filesystem))
+        .chain(wants_gpu.then_some(Capability::Gpu));
     wanted.filter_map(lack).next()
 }
 
@@ -26,8 +32,7 @@ fn lack(capability: Capability) -> Option<String> {
         Capability::Sim => None,
         Capability::Linux => (!cfg!(target_os = "linux")).then_some("this is not Linux"),
         Capability::Filesystem => cfg!(miri).then_some("there is no file system under Miri"),
-        // No build of the engine addresses a GPU yet, whatever the machine has.
-        Capability::Gpu => Some("this build has no device support"),
+        Capability::Gpu => return GpuPolicy::from_env().skips(),
         Capability::Multicore => {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             (cores < 2).then_some("there is one processor core")
@@ -39,15 +44,29 @@ fn lack(capability: Capability) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::value::Name;
 
     #[test]
     fn a_gpu_is_named_as_missing() {
-        let scenario = Scenario {
+        let required = Scenario {
             requires: vec![Capability::Sim, Capability::Gpu],
             ..Scenario::default()
         };
-        let reason = missing(&scenario, &Cell::default());
-        assert_eq!(reason.as_deref(), Some("this build has no device support"));
+        let mut named = Scenario::default();
+        named.options.device = Some(DeviceKind::Cuda);
+        let in_a_cell = |word: &str| Cell {
+            name: String::new(),
+            values: [("device".to_owned(), AxisValue::Word(Name::new(word)))].into(),
+        };
+        let reason = GpuPolicy::from_env().skips();
+        assert_eq!(missing(&required, &Cell::default()), reason);
+        assert_eq!(missing(&named, &Cell::default()), reason);
+        assert_eq!(missing(&Scenario::default(), &in_a_cell("cuda")), reason);
+        assert_eq!(
+            missing(&named, &in_a_cell("host")),
+            None,
+            "the cell decides"
+        );
         assert_eq!(missing(&Scenario::default(), &Cell::default()), None);
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use mmsb_engine::{Bus, Digest, Lsn, PageId, PageInfo, ReadError, ReadGuard, Replayed};
+use mmsb_engine::device::DeviceError;
+use mmsb_engine::{Bus, Digest, Location, Lsn, PageId, PageInfo, ReadError, ReadGuard, Replayed};
 
 use super::failure::{Difference, Fault, Outcome};
 use super::model::{Effect, Model};
@@ -17,10 +18,12 @@ pub(crate) trait Subject {
     fn pages(&self) -> Vec<PageId>;
     fn digest(&self) -> Result<Digest, ReadError>;
     fn lsn(&self) -> Lsn;
+    /// Why what is on its device cannot be read.
+    fn device_fault(&self) -> Option<DeviceError>;
 }
 
 macro_rules! subject {
-    ($Type:ty, $side:literal, $lsn:ident) => {
+    ($Type:ty, $side:literal, $lsn:ident, $device_fault:expr) => {
         impl Subject for $Type {
             const SIDE: &'static str = $side;
 
@@ -43,12 +46,16 @@ macro_rules! subject {
             fn lsn(&self) -> Lsn {
                 <$Type>::$lsn(self)
             }
+
+            fn device_fault(&self) -> Option<DeviceError> {
+                $device_fault(self)
+            }
         }
     };
 }
 
-subject!(Bus, "engine", last_lsn);
-subject!(Replayed, "replay", lsn);
+subject!(Bus, "engine", last_lsn, Bus::device_fault);
+subject!(Replayed, "replay", lsn, |_| None);
 
 /// The names of a scenario.
 pub(crate) type Names = BTreeMap<String, PageKey>;
@@ -105,7 +112,8 @@ pub(crate) fn effect(
             continue;
         };
         let id = found.id;
-        if found.bytes.len() > WHOLE_BYTES {
+        // A read from a device copies the page, so one has to do for all that was written.
+        if found.bytes.len() > WHOLE_BYTES && found.location == Location::Host {
             range(
                 bus,
                 model,
@@ -165,6 +173,7 @@ fn range<S: Subject>(
     len_bytes: u64,
 ) -> Outcome {
     let found = subject.read(id);
+    let (needs_device, is_lost) = (model.needs_device(id), subject.device_fault().is_some());
     let lsn = model
         .page(id)
         .filter(|page| page.derivation.is_none())
@@ -175,6 +184,12 @@ fn range<S: Subject>(
         (None, Ok(_)) => {
             let message = format!("page {} should be stale, but can be read", label(names, id));
             Err(Fault::new(message))
+        }
+        // What is on a device that failed cannot be read, nor what derives from it; but it must not read as something else.
+        (_, Err(ReadError::Device { .. } | ReadError::StaleDerived { .. }))
+            if is_lost && needs_device =>
+        {
+            Ok(())
         }
         (_, Err(error)) => {
             let mut fault: Box<Fault> = error.into();
@@ -234,6 +249,9 @@ fn info<S: Subject>(subject: &S, model: &Model, names: &Names, id: PageId) -> Ou
     };
     if found.len_bytes != page.bytes.len() as u64 {
         return mismatch("length", &page.bytes.len(), &found.len_bytes);
+    }
+    if found.location != page.location {
+        return mismatch("location", &page.location, &found.location);
     }
     if found.is_derived != page.derivation.is_some() {
         return mismatch("derivedness", &page.derivation.is_some(), &found.is_derived);
@@ -299,6 +317,13 @@ pub(crate) fn everything<S: Subject>(subject: &S, model: &mut Model, names: &Nam
         info(subject, model, names, id)?;
         page(subject, model, names, id)?;
     }
+    if subject.device_fault().is_some() && model.on_device().0 > 0 {
+        return match subject.digest() {
+            Err(ReadError::Device { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(_) => Err(Fault::new("pages on a device that failed have a digest")),
+        };
+    }
     let (expected, found) = (Digest::from(model.digest()), subject.digest()?);
     if expected != found {
         let message = format!(
@@ -313,14 +338,17 @@ pub(crate) fn everything<S: Subject>(subject: &S, model: &mut Model, names: &Nam
 /// Compares what a bus says of itself with what its pages say, besides [`everything`].
 pub(crate) fn figures(bus: &Bus, model: &Model) -> Outcome {
     let statistics = bus.statistics();
-    let live_bytes: u64 = model
+    let bytes: u64 = model
         .ids()
         .filter_map(|id| Some(model.page(id)?.bytes.len() as u64))
         .sum();
+    // The arena's figures are of what lies there.
+    let (device_pages, device_bytes) = model.on_device();
+    let live_bytes = bytes - device_bytes;
     for (what, expected, found) in [
         (
             "live pages",
-            model.len() as u64,
+            model.len() as u64 - device_pages,
             statistics.memory.live_pages,
         ),
         ("live bytes", live_bytes, statistics.memory.live_bytes),

@@ -105,6 +105,8 @@ impl<'c> World<'c> {
             context: self.context,
             settings: self.settings.clone(),
             disk: self.disk.clone(),
+            devices: self.devices.twin(),
+            took_detour: false,
             clock: std::sync::Arc::new(mmsb_engine::SteppingClock::new(START_UNIX_NS, STEP_NS)),
             computed: std::sync::Arc::default(),
             bus: None,

@@ -1,5 +1,6 @@
 //! What `expect` checks.
 
+use mmsb_engine::device::SimulatedCounters;
 use mmsb_engine::{Bus, OpenReport, PageId, ReadError};
 use sha1::Digest as _;
 
@@ -10,7 +11,9 @@ use super::open::{Disk, closed};
 use super::run::World;
 use super::stage::{PageKey, Stage, nearest};
 use crate::scenario::data::{Data, Region};
-use crate::scenario::expect::{Bound, Content, Counter, Equal, Expect, PageCheck, UnchangedSince};
+use crate::scenario::expect::{
+    Bound, Content, Counter, DeviceState, Equal, Expect, PageCheck, UnchangedSince,
+};
 use crate::scenario::num::Num;
 use crate::scenario::value::{Digest, DigestHex, Name, StateDigest};
 
@@ -55,6 +58,18 @@ pub const COUNTERS: &[&str] = &[
     "storage.removes",
     "storage.renames",
     "transforms.computed",
+    "device.maps",
+    "device.unmaps",
+    "device.pins",
+    "device.uploads",
+    "device.uploaded_bytes",
+    "device.downloads",
+    "device.downloaded_bytes",
+    "device.launches",
+    "device.waits",
+    "device.resets",
+    "device.faults",
+    "device.detour",
 ];
 
 impl World<'_> {
@@ -114,6 +129,14 @@ impl World<'_> {
                 &lsn.eval(&self.stage.scope)?,
                 &bus.last_lsn().0,
             ),
+            Expect::Device(expected) => {
+                let found = match bus.device_fault() {
+                    None => DeviceState::Sound.as_str().to_owned(),
+                    Some(_) if *expected == DeviceState::Unsound => expected.as_str().to_owned(),
+                    Some(fault) => fault.kind().to_owned(),
+                };
+                equal("the device", &expected.as_str().to_owned(), &found)
+            }
             // Handled above, as they need nothing but bytes.
             Expect::Same(_) | Expect::Equal(_) | Expect::Zero(_) => Ok(()),
         }
@@ -232,6 +255,7 @@ impl World<'_> {
             "memory.allocations_total" => memory.allocations_total,
             "memory.releases_total" => memory.releases_total,
             "pages.derived" => statistics.derived_pages,
+            "device.detour" => u64::from(self.took_detour),
             "open.created" => u64::from(report.created),
             "open.last_lsn" => report.last_lsn.0,
             "open.applied" => report.applied,
@@ -255,6 +279,14 @@ impl World<'_> {
                 COUNTERS.join(", ")
             ))
         };
+        if let Some(name) = name.strip_prefix("device.") {
+            let counters = self.devices.counters().ok_or_else(|| {
+                Fault::new(format!(
+                    "counter `device.{name}` exists for a simulated device only"
+                ))
+            })?;
+            return device_count(&counters, name).ok_or_else(unknown);
+        }
         let operations = match &self.disk {
             Disk::Simulated(storage) if name == "storage.bytes" => return Ok(storage.len_bytes()),
             Disk::Simulated(storage) => storage.operations(),
@@ -277,6 +309,23 @@ impl World<'_> {
             _ => return Err(unknown()),
         })
     }
+}
+
+fn device_count(counters: &SimulatedCounters, name: &str) -> Option<u64> {
+    Some(match name {
+        "maps" => counters.maps,
+        "unmaps" => counters.unmaps,
+        "pins" => counters.pins,
+        "uploads" => counters.uploads,
+        "uploaded_bytes" => counters.uploaded_bytes,
+        "downloads" => counters.downloads,
+        "downloaded_bytes" => counters.downloaded_bytes,
+        "launches" => counters.launches,
+        "waits" => counters.waits,
+        "resets" => counters.resets,
+        "faults" => counters.faults,
+        _ => return None,
+    })
 }
 
 /// The LSN of the checkpoint that opening started from; 0 for none.

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use mmsb_engine::device::DeviceError;
 use mmsb_engine::graph::GraphError;
 use mmsb_engine::{
-    CheckpointError, DeltaError, OpenError, ReadError, RecoveryError, TransactionError,
+    CheckpointError, DeltaError, OpenError, ReadError, RecoveryError, RestoreDeviceError,
+    TransactionError,
 };
 
 use crate::scenario::ErrorKind;
@@ -236,6 +238,7 @@ impl From<ReadError> for Box<Fault> {
             ReadError::StalePage { .. } => ErrorKind::PageStale,
             ReadError::StaleDerived { .. } => ErrorKind::GraphStale,
             ReadError::GuardHeld { .. } => ErrorKind::TransactionConflict,
+            ReadError::Device { ref fault, .. } => device_kind(fault),
             _ => ErrorKind::PageUnknown,
         };
         Fault::of(kind, error)
@@ -301,6 +304,7 @@ fn io_kind(error: &std::io::Error) -> ErrorKind {
 fn transaction_kind(error: &TransactionError) -> ErrorKind {
     match error {
         TransactionError::Graph(error) => return graph_kind(error),
+        TransactionError::Device(error) => return device_kind(error),
         TransactionError::Transform(mmsb_engine::graph::RegistryError::Params { .. }) => {
             return ErrorKind::GraphBadTransform;
         }
@@ -319,7 +323,7 @@ fn transaction_kind(error: &TransactionError) -> ErrorKind {
         "transform.unknown" => ErrorKind::GraphUnknownTransform,
         "memory.out-of-space" | "memory.table-full" => ErrorKind::MemoryExhausted,
         "memory.length" => ErrorKind::PageBadSize,
-        "memory.location" => ErrorKind::DeviceLost,
+        "memory.location" => ErrorKind::DeviceUnavailable,
         "metadata.limit" => ErrorKind::PageBadAnnotation,
         "transaction.too-large" => ErrorKind::TransactionTooLarge,
         "bus.poisoned" => ErrorKind::BusPoisoned,
@@ -338,7 +342,41 @@ fn graph_kind(error: &GraphError) -> ErrorKind {
     }
 }
 
+fn device_kind(error: &DeviceError) -> ErrorKind {
+    match error {
+        DeviceError::Unavailable { .. } => ErrorKind::DeviceUnavailable,
+        DeviceError::OutOfMemory { .. } => ErrorKind::DeviceOutOfMemory,
+        DeviceError::PinnedExhausted { .. } => ErrorKind::DevicePinned,
+        DeviceError::CorruptCopy { .. } => ErrorKind::DeviceCorruptCopy,
+        DeviceError::Lost { .. } => ErrorKind::DeviceLost,
+        DeviceError::Invalid { .. } => ErrorKind::DeviceInvalid,
+        _ => ErrorKind::DeviceFailed,
+    }
+}
+
+impl From<DeviceError> for Box<Fault> {
+    fn from(error: DeviceError) -> Self {
+        Fault::of(device_kind(&error), error)
+    }
+}
+
+impl From<RestoreDeviceError> for Box<Fault> {
+    fn from(error: RestoreDeviceError) -> Self {
+        let kind = match &error {
+            RestoreDeviceError::Device(error) => device_kind(error),
+            RestoreDeviceError::Log(_) => ErrorKind::DeviceLog,
+            RestoreDeviceError::GuardHeld { .. } => ErrorKind::TransactionConflict,
+            // Nothing that a scenario can expect.
+            _ => return Fault::new(error.to_string()),
+        };
+        Fault::of(kind, error)
+    }
+}
+
 fn recovery_kind(error: &RecoveryError) -> ErrorKind {
+    if let RecoveryError::Device(error) = error {
+        return device_kind(error);
+    }
     match error.kind() {
         "log.foreign" => ErrorKind::LogForeign,
         "log.newer" => ErrorKind::LogTooNew,

@@ -1,16 +1,31 @@
 //! Faults of the storage, and what the world watches while they strike.
 
+use mmsb_engine::device::DeviceFault;
+
 use super::failure::{Fault, Outcome};
-use super::open::Disk;
+use super::open::{Disk, closed};
 use super::run::World;
 use super::storage;
 use crate::scenario::ErrorKind;
 use crate::scenario::ast::Step;
-use crate::scenario::fault::{FaultKind, Inject};
+use crate::scenario::fault::{FaultKind, Inject, Target};
 
 impl World<'_> {
     /// Arms a fault.
     pub(crate) fn inject(&mut self, inject: &Inject) -> Outcome {
+        let on = match inject.on {
+            Target::Storage(site) => site,
+            Target::Device(act) => {
+                let nth = inject
+                    .nth
+                    .as_ref()
+                    .map(|nth| nth.eval(&self.stage.scope))
+                    .transpose()?;
+                return self
+                    .devices
+                    .inject(act, nth.unwrap_or(1).max(1), inject.kind);
+            }
+        };
         let Disk::Simulated(storage) = &self.disk else {
             let message =
                 "only simulated storage fails on demand; the scenario needs `storage: sim`";
@@ -21,7 +36,7 @@ impl World<'_> {
             Ok(num.as_ref().map(|num| num.eval(scope)).transpose()?)
         };
         storage.arm(storage::Fault {
-            on: inject.on,
+            on,
             nth: number(&inject.nth)?.unwrap_or(1).max(1),
             kind: inject.kind,
             at: number(&inject.at)?,
@@ -32,6 +47,9 @@ impl World<'_> {
 
     /// Lifts all faults.
     pub(crate) fn heal(&mut self) -> Outcome {
+        if let Some(fault) = self.devices.heal() {
+            return Err(never_on_device(&fault));
+        }
         let Disk::Simulated(storage) = &self.disk else {
             return Ok(());
         };
@@ -40,6 +58,9 @@ impl World<'_> {
 
     /// A fault that never struck shows nothing.
     pub(crate) fn all_faults_struck(&self) -> Outcome {
+        if let Some(fault) = self.devices.waiting() {
+            return Err(never_on_device(&fault));
+        }
         match &self.disk {
             Disk::Simulated(storage) => storage
                 .waiting()
@@ -47,6 +68,38 @@ impl World<'_> {
                 .map_or(Ok(()), |fault| Err(never(&fault))),
             Disk::Directory(_) => Ok(()),
         }
+    }
+
+    /// Fails if the device met an error that no fault explains.
+    pub(crate) fn device_is_sound(&self) -> Outcome {
+        let fault = self.bus.as_ref().and_then(|bus| bus.device_fault());
+        match fault.filter(|error| !self.devices.explains(error)) {
+            None => Ok(()),
+            Some(error) => Err(Fault::new(format!(
+                "the device failed, and no fault was asked for: {error}"
+            ))),
+        }
+    }
+
+    /// Fills the device anew from the log, and compares everything.
+    pub(crate) fn restore_device(&mut self) -> Outcome {
+        let bus = self.bus.as_ref().ok_or_else(closed)?;
+        let restored = bus.restore_device()?;
+        self.totals.checks += 1;
+        self.took_detour = restored.detour.is_some();
+        let (pages, page_bytes) = self.model.on_device();
+        if (restored.pages, restored.page_bytes) != (pages, page_bytes) {
+            return Err(Fault::new(format!(
+                "{} pages with {} bytes were restored, but there are {pages} with {page_bytes} on the device",
+                restored.pages, restored.page_bytes
+            )));
+        }
+        if let Some(error) = bus.device_fault() {
+            return Err(Fault::new(format!(
+                "the device was restored, but is not sound: {error}"
+            )));
+        }
+        self.compare_everything()
     }
 
     /// Fails if something became durable, or was acknowledged, before what it stands on.
@@ -88,6 +141,15 @@ impl World<'_> {
             storage.spoil_journal("a step changed the files of the closed bus");
         }
     }
+}
+
+fn never_on_device(fault: &DeviceFault) -> Box<Fault> {
+    Fault::new(format!(
+        "the fault `{}` on device.{} never struck: there were {} such operations too few",
+        fault.kind.name(),
+        fault.on.name(),
+        fault.nth
+    ))
 }
 
 fn never(fault: &storage::Fault) -> Box<Fault> {

@@ -9,6 +9,7 @@ mod compare;
 mod concurrent;
 mod crash;
 mod data;
+mod devices;
 mod expect;
 mod failure;
 mod faults;
@@ -29,6 +30,7 @@ mod trace;
 pub mod transforms;
 
 pub use capability::missing;
+pub use devices::{GpuPolicy, Presence, devices};
 pub use expect::COUNTERS;
 pub use failure::{Difference, Failure};
 pub use resume::{Milestone, OnMilestone, Resume};

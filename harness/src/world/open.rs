@@ -4,20 +4,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use mmsb_engine::device::Device;
 use mmsb_engine::{Bus, Clock, Compression, FileStorage, OpenError, Retention, Storage};
 
 use super::SimulatedStorage;
+use super::devices::DeviceSettings;
 use super::failure::{Fault, Outcome};
 use super::resume::Milestone;
 use super::run::World;
 use super::{compare, transforms};
 use crate::scenario::ErrorKind;
-use crate::scenario::ast::{self, Compress, Durability, Propagation, Retain, StorageKind};
+use crate::scenario::ast::{
+    self, Compress, Durability, Location, Propagation, Retain, StorageKind,
+};
 use crate::scenario::num::Scope;
 
 /// Short, so that making a segment costs little beside a scenario's few commits.
 const SEGMENT_BYTES: u64 = 64 << 10;
 const ARENA_BYTES: u64 = 1 << 30;
+/// As short as the engine takes it, so that few bytes make it come around.
+const STAGING_BYTES: u64 = 1 << 20;
 /// More threads than this are taken for a slip.
 const MAX_THREADS: u64 = 256;
 
@@ -34,6 +40,9 @@ pub(crate) struct Settings {
     pub(crate) appliers: usize,
     segment_bytes: u64,
     arena_bytes: u64,
+    /// Where pages lie that name no location.
+    pub(crate) location: Location,
+    pub(crate) device: DeviceSettings,
 }
 
 impl Default for Settings {
@@ -49,6 +58,8 @@ impl Default for Settings {
             appliers: 1,
             segment_bytes: SEGMENT_BYTES,
             arena_bytes: ARENA_BYTES,
+            location: Location::Host,
+            device: DeviceSettings::default(),
         }
     }
 }
@@ -73,11 +84,23 @@ impl Settings {
             appliers: threads("appliers", number(&options.appliers, self.appliers as u64)?)?,
             segment_bytes: number(&options.segment, self.segment_bytes)?,
             arena_bytes: number(&options.arena, self.arena_bytes)?,
+            location: options.location.unwrap_or(self.location),
+            device: DeviceSettings {
+                kind: options.device.unwrap_or(self.device.kind),
+                memory_bytes: number(&options.device_memory, self.device.memory_bytes)?,
+                seed: number(&options.device_seed, self.device.seed)?,
+            },
         })
     }
 
-    /// The engine's options.
-    pub(crate) fn engine(&self, computed: &Arc<AtomicU64>) -> Outcome<mmsb_engine::Options> {
+    /// The engine's options, with a device for its pages if it needs one.
+    pub(crate) fn engine(
+        &self,
+        computed: &Arc<AtomicU64>,
+        device: Option<Arc<dyn Device>>,
+    ) -> Outcome<mmsb_engine::Options> {
+        let mut device_options = mmsb_engine::DeviceOptions::default();
+        device_options.staging_bytes = STAGING_BYTES;
         Ok(mmsb_engine::Options {
             arena_bytes: self.arena_bytes,
             segment_bytes: self.segment_bytes,
@@ -102,6 +125,8 @@ impl Settings {
             identity: Some(*b"mmsb scenario 01"),
             transforms: transforms::registry(computed)
                 .map_err(|error| Fault::new(error.to_string()))?,
+            device,
+            device_options,
             ..mmsb_engine::Options::default()
         })
     }
@@ -162,8 +187,12 @@ impl World<'_> {
     }
 
     pub(crate) fn open_engine(&self) -> Outcome<Bus> {
+        self.open_engine_on(self.devices.current()?)
+    }
+
+    pub(crate) fn open_engine_on(&self, device: Option<Arc<dyn Device>>) -> Outcome<Bus> {
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let options = self.settings.engine(&self.computed)?;
+        let options = self.settings.engine(&self.computed, device)?;
         Bus::open_with(self.disk.storage()?, clock, options)
             .map_err(|error: OpenError| error.into())
     }
@@ -175,6 +204,12 @@ impl World<'_> {
             return Err(Fault::of(
                 ErrorKind::BusBadOptions,
                 "the storage stays what it was when the scenario began",
+            ));
+        }
+        if !self.devices.is_as(&settings.device) {
+            return Err(Fault::of(
+                ErrorKind::BusBadOptions,
+                "the device stays what it was when the scenario began",
             ));
         }
         let before = std::mem::replace(&mut self.settings, settings);
@@ -200,6 +235,7 @@ impl World<'_> {
     /// Takes over a bus that was opened, and compares all of it with what must have been recovered.
     pub(super) fn opened(&mut self, bus: Bus) -> Outcome {
         self.stage.durability = self.settings.durability;
+        self.stage.location = self.settings.location;
         let lsn = bus.opened().last_lsn.0;
         let bus = self.bus.insert(bus);
         let safe = self.safe_lsn;

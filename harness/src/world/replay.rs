@@ -68,7 +68,11 @@ impl World<'_> {
             self.safe(synced);
         }
         let storage = self.disk.storage()?;
-        let rebuilt = replay_from(&*storage, until.map(Lsn), &settings.engine(&self.computed)?)?;
+        let rebuilt = replay_from(
+            &*storage,
+            until.map(Lsn),
+            &settings.engine(&self.computed, self.devices.another()?)?,
+        )?;
         self.totals.checks += 1;
         if let Some(mark) = &same_as {
             same_as_mark(&rebuilt, mark)?;

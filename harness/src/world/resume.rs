@@ -87,7 +87,9 @@ impl World<'_> {
         };
         self.tell(Milestone::Opening);
         let simulated = std::mem::replace(&mut self.disk, Disk::Directory(resume.bus.clone()));
-        let opened = self.open_engine();
+        // The simulated bus is open too, and has the other one.
+        let device = self.devices.another()?;
+        let opened = self.open_engine_on(device.clone());
         self.disk = simulated;
         let bus = opened?;
         let report = bus.opened();
@@ -97,14 +99,14 @@ impl World<'_> {
             torn: report.torn.is_some(),
         });
         check_bounds(resume, lsn)?;
-        self.waiting = Some(bus);
+        self.waiting = Some((bus, device));
         if lsn == 0 { self.switch() } else { Ok(()) }
     }
 
     /// Notes a commit: it is the one at which the real bus takes over, or a step on the way to or after it.
     pub(crate) fn note_commit(&mut self, lsn: u64, durability: Durability) -> Outcome {
         match &self.waiting {
-            Some(bus) if bus.opened().last_lsn.0 == lsn => self.switch(),
+            Some((bus, _)) if bus.opened().last_lsn.0 == lsn => self.switch(),
             Some(_) if lsn.is_multiple_of(COMMITS_PER_REPORT) => {
                 self.tell(Milestone::CatchingUp { lsn });
                 Ok(())
@@ -126,7 +128,7 @@ impl World<'_> {
 
     /// Whether the steps have come to the LSN of the directory, if they had to.
     pub(crate) fn end_resume(&self) -> Outcome {
-        let Some(bus) = &self.waiting else {
+        let Some((bus, _)) = &self.waiting else {
             return Ok(());
         };
         Err(Fault::new(format!(
@@ -145,12 +147,14 @@ impl World<'_> {
 
     /// Puts the real bus in the place of the simulated one, and compares all of it with the model.
     fn switch(&mut self) -> Outcome {
-        let (Some(bus), Some(resume)) = (self.waiting.take(), &self.context.resume) else {
+        let (Some((bus, device)), Some(resume)) = (self.waiting.take(), &self.context.resume)
+        else {
             return Ok(());
         };
         if let Some(simulated) = self.bus.take() {
             Bus::abandon(simulated);
         }
+        self.devices.replace(device);
         self.disk = Disk::Directory(resume.bus.clone());
         self.settings.storage = StorageKind::Fs;
         let lsn = bus.opened().last_lsn.0;

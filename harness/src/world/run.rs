@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use mmsb_engine::device::Device;
 use mmsb_engine::{Bus, SteppingClock};
 
 use super::SimulatedStorage;
 use super::compare;
 use super::data;
+use super::devices::Devices;
 use super::failure::{self, Failure, Fault};
 use super::listen::Listener;
 use super::model::{Effect, Keep, Model};
@@ -123,12 +125,15 @@ pub(crate) struct World<'c> {
     pub(crate) context: &'c Context,
     pub(crate) settings: Settings,
     pub(crate) disk: Disk,
+    pub(crate) devices: Devices,
+    /// Whether the device could not be restored straight from the log the last time.
+    pub(crate) took_detour: bool,
     pub(crate) clock: Arc<SteppingClock>,
     /// How often the transform `test.counts` computed.
     pub(crate) computed: Arc<AtomicU64>,
     pub(crate) bus: Option<Bus>,
-    /// The bus of a directory that the steps have yet to catch up with.
-    pub(crate) waiting: Option<Bus>,
+    /// The bus of a directory that the steps have yet to catch up with, and its device.
+    pub(crate) waiting: Option<(Bus, Option<Arc<dyn Device>>)>,
     pub(crate) model: Model,
     pub(crate) stage: Stage,
     /// Everything up to this LSN must survive a crash.
@@ -221,6 +226,8 @@ impl<'c> World<'c> {
             settings.storage = StorageKind::Sim;
         }
         stage.durability = settings.durability;
+        stage.location = settings.location;
+        let devices = Devices::new(settings.device.clone(), scenario);
         let disk = match settings.storage {
             StorageKind::Sim => Disk::Simulated(context.simulated.clone().unwrap_or_default()),
             StorageKind::Fs => Disk::Directory(context.scratch.clone()),
@@ -230,6 +237,8 @@ impl<'c> World<'c> {
             context,
             settings,
             disk,
+            devices,
+            took_detour: false,
             clock: Arc::new(SteppingClock::new(START_UNIX_NS, STEP_NS)),
             computed: Arc::default(),
             bus: None,
@@ -273,6 +282,7 @@ impl<'c> World<'c> {
                 fill: spec.fill.clone(),
                 meta: spec.meta.clone(),
                 derive: spec.derive.clone(),
+                location: spec.location,
             };
             let result = self.stage.allocate(bus, &page);
             result.map_err(|fault| fault.at(|| (format!("pages.{name}"), name.span())))?;
@@ -306,7 +316,8 @@ impl<'c> World<'c> {
         self.stage.span = step.span;
         let result = self
             .execute(&step.value)
-            .and_then(|()| self.order_was_kept(&step.value));
+            .and_then(|()| self.order_was_kept(&step.value))
+            .and_then(|()| self.device_is_sound());
         let result = result.map_err(|fault| fault.at(|| (self.stage.path.to_string(), step.span)));
         self.stage.path.pop();
         result
@@ -348,6 +359,7 @@ impl<'c> World<'c> {
             Step::Crash(crash) => self.crash(crash),
             Step::Fault(inject) => self.inject(inject),
             Step::Heal => self.heal(),
+            Step::RestoreDevice => self.restore_device(),
             Step::Propagate => {
                 let bus = self.bus.as_ref().ok_or_else(closed)?;
                 bus.propagate()?;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mmsb_engine::{Bus, Delta, NewPage, PageId, PageRef, Transaction, TransactionError};
+use mmsb_engine::{Bus, Delta, Location, NewPage, PageId, PageRef, Transaction, TransactionError};
 
 use super::data;
 use super::failure::{Fault, Outcome};
@@ -30,6 +30,7 @@ pub(crate) enum PageKey {
 pub(crate) enum Op {
     Allocate {
         len_bytes: u64,
+        location: Location,
     },
     Write {
         page: PageKey,
@@ -106,6 +107,8 @@ pub(crate) struct Stage {
     pub(crate) span: Span,
     /// The durability of a plain commit.
     pub(crate) durability: Durability,
+    /// Where pages lie that name no location.
+    pub(crate) location: ast::Location,
     staged: Staged,
 }
 
@@ -117,6 +120,7 @@ impl Stage {
             path: Path::default(),
             span: Span::default(),
             durability,
+            location: ast::Location::Host,
             staged: Staged::default(),
         }
     }
@@ -254,7 +258,10 @@ impl Stage {
             .map_err(|_| Fault::new("too many new pages"))?;
         let key = PageKey::New(ordinal);
         self.staged.new_lens.push(len_bytes);
-        self.push(Op::Allocate { len_bytes });
+        self.push(Op::Allocate {
+            len_bytes,
+            location: engine_location(page.location.unwrap_or(self.location)),
+        });
         self.bind(&name, key);
         for (meta_key, value) in page.meta.iter() {
             self.push(Op::Annotate {
@@ -526,6 +533,14 @@ impl Stage {
     }
 }
 
+fn engine_location(location: ast::Location) -> Location {
+    match location {
+        ast::Location::Host => Location::Host,
+        ast::Location::Device => Location::Device,
+        ast::Location::Unified => Location::Unified,
+    }
+}
+
 fn engine_durability(durability: Durability) -> mmsb_engine::Durability {
     match durability {
         Durability::Memory => mmsb_engine::Durability::Memory,
@@ -541,8 +556,11 @@ fn add(
     op: &Op,
 ) -> Result<(), TransactionError> {
     match op {
-        Op::Allocate { len_bytes } => {
-            news.push(transaction.allocate(*len_bytes)?);
+        Op::Allocate {
+            len_bytes,
+            location,
+        } => {
+            news.push(transaction.allocate_at(*len_bytes, *location)?);
             Ok(())
         }
         Op::Write { page, at, bytes } => transaction.write(engine_page(*page, news), *at, bytes),

@@ -245,40 +245,60 @@ impl Stage {
         let capacity = self.shape.capacity_bytes();
         // Half of the slots at most, so that none is asked for again before it was read.
         let ahead = (self.shape.slots / 2).max(1);
-        let mut under_way: VecDeque<(usize, &mut [u8])> = VecDeque::new();
+        let mut under_way: VecDeque<(usize, u64, &mut [u8])> = VecDeque::new();
         let mut from = from;
         for chunk in into.chunks_mut(capacity) {
             if under_way.len() == ahead
-                && let Some((slot, chunk)) = under_way.pop_front()
+                && let Some((slot, from, chunk)) = under_way.pop_front()
             {
-                self.collect(device, slot, chunk)?;
+                self.collect(device, slot, from, chunk)?;
             }
             let start = self.acquire(device)?;
             let to = self.pinned.slice(start..start + chunk.len());
             let to = to.ok_or_else(too_small)?;
             device.submit(Queue::Compute, &Work::Download { from, to })?;
-            from += chunk.len() as u64;
-            under_way.push_back((self.current, chunk));
+            let end = from + chunk.len() as u64;
+            if self.shape.is_verified {
+                let report = self.report(self.current, 8)?;
+                let to = self.pinned.slice(report).ok_or_else(too_small)?;
+                let range = from..end;
+                device.submit(Queue::Compute, &Work::Sum { range, to })?;
+            }
+            under_way.push_back((self.current, from, chunk));
+            from = end;
             self.release(device)?;
         }
-        for (slot, chunk) in under_way {
-            self.collect(device, slot, chunk)?;
+        for (slot, from, chunk) in under_way {
+            self.collect(device, slot, from, chunk)?;
         }
         self.settle(device)
     }
 
-    /// Waits for the download in `slot` and copies it to `into`.
+    /// Waits for the download from `from` in `slot` and copies it to `into`.
     fn collect(
         &mut self,
         device: &dyn Device,
         slot: usize,
+        from: u64,
         into: &mut [u8],
     ) -> Result<(), DeviceError> {
         self.wait_for(device, slot)?;
         let start = slot * self.shape.slot_bytes;
         // SAFETY: the fence after the download was waited for, and the slot not given away since.
         let bytes = unsafe { self.pinned.bytes(start..start + into.len()) };
-        into.copy_from_slice(bytes.ok_or_else(too_small)?);
+        let bytes = bytes.ok_or_else(too_small)?;
+        if self.shape.is_verified {
+            let report = self.report(slot, 8)?;
+            // SAFETY: as above; the sum came before the fence too.
+            let sent = unsafe { self.pinned.bytes(report) }.ok_or_else(too_small)?;
+            if sent != sum64(bytes).to_le_bytes() {
+                return Err(DeviceError::CorruptCopy {
+                    offset: from,
+                    len_bytes: bytes.len() as u64,
+                });
+            }
+        }
+        into.copy_from_slice(bytes);
         Ok(())
     }
 

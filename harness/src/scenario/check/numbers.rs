@@ -51,6 +51,7 @@ impl Checker {
             appliers,
             segment,
             arena,
+            device_memory,
             ..
         } = options;
         let limits = [
@@ -58,6 +59,7 @@ impl Checker {
             (appliers, "the number of appliers", MAX_THREADS),
             (segment, "the length of a segment", u64::MAX),
             (arena, "the length of the arena", u64::MAX),
+            (device_memory, "the memory of the device", 1 << 40),
         ];
         for (num, what, high) in limits {
             if let Some(num) = num {

@@ -48,6 +48,7 @@ fn class(step: &Step) -> Class {
         Step::Checkpoint
         | Step::Propagate
         | Step::Maintain
+        | Step::RestoreDevice
         | Step::Mark(_)
         | Step::Snapshot(_)
         | Step::Subscribe(_)
@@ -225,6 +226,8 @@ impl Checker {
                 self.committed();
             }
             Step::Checkpoint | Step::Propagate | Step::Maintain | Step::Heal => {}
+            // All pages are compared with the model.
+            Step::RestoreDevice => self.checks += 1,
             Step::Fault(inject) => self.fault_step(inject, step.span),
             Step::Close => {
                 self.uncommitted("when the bus is closed");
@@ -434,11 +437,11 @@ impl Checker {
         }
         self.opt_num(inject.at.as_ref());
         self.opt_num(inject.seed.as_ref());
-        if !inject.kind.fits(inject.on.act) {
+        if !inject.kind.strikes(inject.on) {
             let kind = inject.kind.as_str();
             let fits = FaultKind::ALL
                 .into_iter()
-                .filter(|kind| kind.fits(inject.on.act))
+                .filter(|kind| kind.strikes(inject.on))
                 .map(FaultKind::as_str);
             let expected = format!("one of {}", fits.collect::<Vec<_>>().join(", "));
             let message = format!("`{}` cannot fail as `{kind}`", inject.on);
@@ -563,7 +566,7 @@ impl Checker {
                 self.page(page);
                 self.lenient = outer;
             }
-            Expect::State(_) => {}
+            Expect::State(_) | Expect::Device(_) => {}
         }
     }
 }

@@ -103,16 +103,19 @@ pub static ATLAS: std::sync::LazyLock<Vec<Entry>> = std::sync::LazyLock::new(|| 
 /// The table as `docs/GUARANTEES.md` has it: operations down, faults across.
 #[must_use]
 pub fn markdown() -> String {
+    let kinds = FaultKind::ALL
+        .into_iter()
+        .filter(|kind| kind.is_of_storage());
     let mut out = String::from("| |");
-    for kind in FaultKind::ALL {
+    for kind in kinds.clone() {
         let _ = write!(out, " {} |", kind.as_str());
     }
-    let _ = write!(out, "\n|{}\n", " --- |".repeat(FaultKind::ALL.len() + 1));
+    let _ = write!(out, "\n|{}\n", " --- |".repeat(kinds.clone().count() + 1));
     let mut sites: Vec<Site> = ATLAS.iter().map(|entry| entry.on).collect();
     sites.dedup();
     for site in sites {
         let _ = write!(out, "| `{site}` |");
-        for kind in FaultKind::ALL {
+        for kind in kinds.clone() {
             let entry = ATLAS
                 .iter()
                 .find(|entry| entry.on == site && entry.kind == kind);

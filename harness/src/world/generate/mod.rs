@@ -10,8 +10,8 @@ mod writes;
 
 use crate::scenario::ErrorKind;
 use crate::scenario::ast::{
-    Drain, Durability, Fails, Options, PageSpec, Propagation, Replay, ReplayTo, Scenario, Step,
-    StorageKind, Subscribe, VERSION, Write,
+    Drain, Durability, Fails, Location, Options, PageSpec, Propagation, Replay, ReplayTo, Scenario,
+    Step, StorageKind, Subscribe, VERSION, Write,
 };
 use crate::scenario::crash::Crash;
 use crate::scenario::data::{Data, Random};
@@ -41,6 +41,8 @@ pub struct Profile {
     pub crashes: bool,
     /// Pages at most at one time.
     pub max_pages: usize,
+    /// Whether one scenario in four has pages on a simulated device.
+    pub devices: bool,
 }
 
 impl Default for Profile {
@@ -49,6 +51,7 @@ impl Default for Profile {
             storage: StorageKind::Sim,
             crashes: true,
             max_pages: 12,
+            devices: true,
         }
     }
 }
@@ -61,10 +64,13 @@ const FIRST_LEN: u64 = 64;
 /// The scenario that follows from these choices.
 #[must_use]
 pub fn scenario(choices: &[Choice], profile: Profile) -> Scenario {
-    let mut generator = Generator::new(profile);
     let (head, rest) = choices
         .split_first()
         .map_or((Choice::default(), choices), |(head, rest)| (*head, rest));
+    let mut generator = Generator::new(Profile {
+        devices: profile.devices && head.verb % 8 >= 6,
+        ..profile
+    });
     for choice in rest {
         generator.choose(*choice);
     }
@@ -162,6 +168,7 @@ impl Generator {
             threads: (head.a % 3 == 1).then(|| num(2)),
             appliers: (!head.b.is_multiple_of(3)).then(|| num(wrap(head.b, 3) + 1)),
             segment: (head.c % 2 == 1).then(|| num(8192)),
+            device_seed: self.profile.devices.then(|| num(wrap(head.b, 1000))),
             ..Options::default()
         };
         let first = PageSpec {
@@ -180,6 +187,12 @@ impl Generator {
 
     fn push(&mut self, step: Step) {
         self.steps.push(Located::new(step));
+    }
+
+    /// Where a new page lies: on the device one time out of two, where there is one.
+    fn location(&self, choice: Choice) -> Option<Location> {
+        (self.profile.devices && (choice.a ^ choice.b ^ choice.c) % 2 == 1)
+            .then_some(Location::Device)
     }
 
     /// A page that fulfils a condition, and is there for the steps of the open transaction.
@@ -241,6 +254,7 @@ impl Generator {
             36 => self.crash(),
             37 => self.mark(),
             38 => self.replay(choice),
+            39 if self.profile.devices && choice.b % 2 == 1 => self.alone(Step::RestoreDevice),
             _ => self.alone(if choice.a.is_multiple_of(2) {
                 Step::Propagate
             } else {

@@ -53,6 +53,7 @@ impl Generator {
             fill,
             meta: Map::default(),
             derive: None,
+            location: self.location(choice),
         };
         self.stage(Step::Allocate(Allocate { pages: vec![page] }), true)
     }
@@ -170,6 +171,7 @@ impl Generator {
             fill: None,
             meta: Map::default(),
             derive: Some(derive),
+            location: self.location(choice),
         };
         let page = match &page.derive {
             // Lengths that follow from a slice are written out half of the time.

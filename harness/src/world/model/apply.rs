@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mmsb_engine::PageId;
+use mmsb_engine::{Location, PageId};
 
 use super::history::Undo;
 use super::{Derivation, Effect, Freshness, Function, Model, Page};
@@ -36,11 +36,15 @@ impl<'a> Applying<'a> {
         let committed = self.committed;
         let mut allocated = committed.allocated.iter();
         for op in &committed.ops {
-            if let Op::Allocate { len_bytes } = op {
+            if let Op::Allocate {
+                len_bytes,
+                location,
+            } = op
+            {
                 let id = *allocated
                     .next()
                     .ok_or("the commit tells too few ids of new pages")?;
-                self.allocate(id, *len_bytes)?;
+                self.allocate(id, *len_bytes, *location)?;
             }
         }
         if allocated.next().is_some() {
@@ -126,7 +130,7 @@ impl<'a> Applying<'a> {
         });
     }
 
-    fn allocate(&mut self, id: PageId, len_bytes: u64) -> Result<(), String> {
+    fn allocate(&mut self, id: PageId, len_bytes: u64, location: Location) -> Result<(), String> {
         let index = id.index();
         let last = self.model.generations.get(&index).copied();
         if self.model.pages.contains_key(&index) || last.is_some_and(|last| last >= id.generation())
@@ -138,7 +142,7 @@ impl<'a> Applying<'a> {
         self.keep(|_| Undo::Generation { index, old: last });
         self.keep_page(index);
         self.model.generations.insert(index, id.generation());
-        self.model.pages.insert(index, Page::new(id, len));
+        self.model.pages.insert(index, Page::new(id, len, location));
         self.effect.changed.insert(index);
         self.effect.event.insert(id);
         Ok(())

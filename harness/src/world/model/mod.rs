@@ -10,7 +10,7 @@ mod page;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mmsb_engine::PageId;
+use mmsb_engine::{Location, PageId};
 
 pub(crate) use derive::Function;
 pub(crate) use history::Keep;
@@ -247,6 +247,33 @@ impl Model {
             }
         }
         found
+    }
+
+    /// Whether the bytes of a page come from a device: it lies there, or something that it derives from does.
+    pub(crate) fn needs_device(&self, id: PageId) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut waiting = vec![id.index()];
+        while let Some(page) = waiting.pop().and_then(|index| self.pages.get(&index)) {
+            if page.location != Location::Host {
+                return true;
+            }
+            let parents = page
+                .derivation
+                .iter()
+                .flat_map(|derivation| &derivation.parents);
+            waiting.extend(parents.filter(|parent| seen.insert(**parent)));
+        }
+        false
+    }
+
+    /// How many pages lie on the device, and their bytes.
+    pub(crate) fn on_device(&self) -> (u64, u64) {
+        self.pages
+            .values()
+            .filter(|page| page.location != Location::Host)
+            .fold((0, 0), |(pages, bytes), page| {
+                (pages + 1, bytes + page.bytes.len() as u64)
+            })
     }
 
     /// The bytes of a page, recomputed if need be; `None` if there is no such page or it is stale.

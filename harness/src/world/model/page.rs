@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mmsb_engine::PageId;
+use mmsb_engine::{Location, PageId};
 
 use super::Function;
 
@@ -10,6 +10,8 @@ use super::Function;
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
     pub(crate) id: PageId,
+    /// A label: bytes are bytes, wherever they lie.
+    pub(crate) location: Location,
     /// Of a derived page, as of when it was last recomputed.
     pub(crate) bytes: Vec<u8>,
     pub(crate) meta: BTreeMap<String, Vec<u8>>,
@@ -43,9 +45,10 @@ pub(crate) enum Freshness {
 }
 
 impl Page {
-    pub(crate) fn new(id: PageId, len: usize) -> Self {
+    pub(crate) fn new(id: PageId, len: usize, location: Location) -> Self {
         Self {
             id,
+            location,
             bytes: vec![0; len],
             meta: BTreeMap::new(),
             epoch: 0,

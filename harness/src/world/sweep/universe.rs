@@ -130,6 +130,7 @@ impl Maker {
                 fill,
                 meta: Map::default(),
                 derive,
+                location: None,
             }],
         }));
         self.own.push(page);

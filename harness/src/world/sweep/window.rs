@@ -100,6 +100,7 @@ pub(crate) fn go_on(world: &mut World<'_>) -> Outcome {
             })),
             meta: Default::default(),
             derive: None,
+            location: None,
         }],
     }));
     steps.push(Step::Commit(Some(Durability::Sync)));
