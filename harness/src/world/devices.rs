@@ -97,17 +97,46 @@ impl GpuPolicy {
         match self {
             Self::Require => None,
             Self::Off => Some(format!("{}=off", Self::VARIABLE)),
-            Self::Auto => cuda().err().map(|error| error.to_string()),
+            Self::Auto => look_for_cuda().err().map(|error| error.to_string()),
         }
     }
 }
 
-/// The GPU.
-fn cuda() -> Result<Arc<dyn Device>, DeviceError> {
-    Err(DeviceError::Unavailable {
+/// Whether there is a GPU, without opening it.
+#[cfg(feature = "cuda")]
+fn look_for_cuda() -> Result<(), DeviceError> {
+    mmsb_engine::device::cuda::CudaDevice::look(0).map(drop)
+}
+
+/// The GPU, of which `memory_bytes` are used at most.
+#[cfg(feature = "cuda")]
+fn cuda(memory_bytes: u64) -> Result<Arc<dyn Device>, DeviceError> {
+    use mmsb_engine::device::cuda::{CudaDevice, CudaOptions};
+    let mut options = CudaOptions::default();
+    // Pages share granules, which are longer than those of the other devices: as many granules fit.
+    let granules = memory_bytes.div_ceil(GRANULE_BYTES);
+    let memory_bytes = memory_bytes.max(granules.min(64) * options.granule_bytes);
+    options.memory_limit_bytes = Some(memory_bytes);
+    options.reserved_bytes = Some(memory_bytes.saturating_mul(RESERVED_PER_MEMORY));
+    Ok(Arc::new(CudaDevice::open(0, &options)?))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn no_cuda() -> DeviceError {
+    DeviceError::Unavailable {
         kind: DeviceKind::Cuda.name(),
-        reason: "this build has no CUDA support".to_owned(),
-    })
+        reason: "this build has no CUDA support; build with --features cuda".to_owned(),
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn look_for_cuda() -> Result<(), DeviceError> {
+    Err(no_cuda())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_memory_bytes: u64) -> Result<Arc<dyn Device>, DeviceError> {
+    Err(no_cuda())
 }
 
 /// A device, with what only its own kind can do.
@@ -132,7 +161,7 @@ impl Made {
                 };
                 Self::Simulated(Arc::new(SimulatedDevice::new(&options)?))
             }
-            ast::DeviceKind::Cuda => Self::Other(cuda()?),
+            ast::DeviceKind::Cuda => Self::Other(cuda(memory_bytes)?),
         })
     }
 
