@@ -13,6 +13,8 @@ mod interface;
 pub mod layout;
 mod pinned;
 mod pinned_heap;
+#[cfg(feature = "gpu-allocator")]
+pub mod pool;
 pub mod reference;
 mod work;
 
