@@ -3,9 +3,9 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::blocks::{Blocks, SLAB_UNITS, Taken};
+use super::blocks::{Block, Blocks, SLAB_UNITS};
 use super::slabs::Slabs;
-use super::statistics::{Counts, Gauge, PoolStatistics, counted_large};
+use super::statistics::{Counts, Gauge, PoolStatistics, counted_large, external_fragmentation};
 use crate::memory::small::{
     MAX_SMALL_LEN_BYTES, SLAB_BYTES, SMALL_STEP_BYTES, class_of, slot_bytes,
 };
@@ -55,8 +55,8 @@ pub struct Placed {
 /// Because slots, slabs and steps are those of `Placement`, each can be restored from the live pages of the other.
 ///
 /// Allocating and releasing are `O(1)`: a few bitmaps with a word for every 64 of the words below. Bookkeeping lies in flat arrays:
-/// 6 bytes for 4 KiB of the range in use, and 17 bits a slot of a slab. They grow with the highest address that was ever in use; below
-/// it nothing is allocated on the host.
+/// 24 bytes a block and a hole, 5 bytes for 4 KiB of the range in use, most of them never touched, and 17 bits a slot of a slab. They grow
+/// with the highest address and the largest number of blocks that there ever were; below that nothing is allocated on the host.
 ///
 /// ```
 /// use mmsb_engine::device::pool::Pool;
@@ -203,10 +203,10 @@ impl Pool {
 
     /// The live pages as (offset, requested length), in order of offset: the whole snapshot, together with [`Pool::history`].
     pub fn live(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.blocks.used().flat_map(|unit| {
+        self.blocks.used().flat_map(|(unit, tag)| {
             let site = unit / SLAB_UNITS;
             let is_slab = unit.is_multiple_of(SLAB_UNITS) && self.slabs.is_open(site);
-            let large = (!is_slab).then(|| (bytes_of(unit), len_of(self.blocks.tag(unit))));
+            let large = (!is_slab).then(|| (bytes_of(unit), len_of(tag)));
             let small = is_slab.then(|| self.slabs.live(site));
             large.into_iter().chain(small.into_iter().flatten())
         })
@@ -254,6 +254,31 @@ impl Pool {
         }
     }
 
+    /// Lengths of live pages, rounded up to what they occupy; also in [`Pool::figures`].
+    #[must_use]
+    pub const fn allocated(&self) -> Gauge {
+        self.allocated
+    }
+
+    /// As [`PoolStatistics::external_fragmentation`], without the other figures.
+    #[must_use]
+    pub fn external_fragmentation(&self) -> f64 {
+        external_fragmentation(
+            self.blocks.hole_units().into(),
+            self.blocks.largest_hole().into(),
+        )
+    }
+
+    /// What a page of `len_bytes` occupies: its slot, or a multiple of 4 KiB. It saturates.
+    #[must_use]
+    pub const fn occupied_bytes(len_bytes: u64) -> u64 {
+        if len_bytes <= MAX_SMALL_LEN_BYTES {
+            slot_bytes(class_of(len_bytes))
+        } else {
+            footprint_bytes(len_bytes)
+        }
+    }
+
     /// Length of the address range, in bytes.
     #[must_use]
     pub const fn capacity_bytes(&self) -> u64 {
@@ -273,7 +298,7 @@ impl Pool {
             Some(offset) => (offset, 0..0),
             None => {
                 let taken = self.blocks.take_slab()?;
-                let needed = self.shared_granules(&taken, SLAB_UNITS);
+                let needed = self.unshared_granules(taken.start, SLAB_UNITS, &taken.hole);
                 self.slabs.open(taken.start / SLAB_UNITS, len_bytes);
                 self.held.add(SLAB_BYTES);
                 self.note_reserved();
@@ -289,16 +314,16 @@ impl Pool {
     fn place_large(&mut self, len_bytes: u64) -> Option<Placed> {
         let units = units_of(len_bytes);
         let taken = self.blocks.take(units)?;
-        self.count_large(taken.start, units, len_bytes);
+        self.count_large(taken.block, units, len_bytes);
         Some(Placed {
             offset: bytes_of(taken.start),
-            needed: self.shared_granules(&taken, units),
+            needed: self.unshared_granules(taken.start, units, &taken.hole),
         })
     }
 
     #[inline]
-    fn count_large(&mut self, start: u32, units: u32, len_bytes: u64) {
-        self.blocks.set_tag(start, tag_of(len_bytes));
+    fn count_large(&mut self, block: Block, units: u32, len_bytes: u64) {
+        self.blocks.set_tag(block, tag_of(len_bytes));
         self.held.add(bytes_of(units));
         self.allocated.add(bytes_of(units));
         self.counts.add(counted_large(units));
@@ -313,23 +338,25 @@ impl Pool {
             return Ok(0..0);
         };
         let start = site * SLAB_UNITS;
-        let hole = self.blocks.give(start, SLAB_UNITS);
+        let Some((block, _)) = self.blocks.find_used(start) else {
+            return Err(PlacementError::NotAllocated { offset });
+        };
+        let hole = self.blocks.give(block);
         self.held.subtract(SLAB_BYTES);
         self.note_reserved();
-        Ok(self.shared_granules(&Taken { start, hole }, SLAB_UNITS))
+        Ok(self.unshared_granules(start, SLAB_UNITS, &hole))
     }
 
     #[inline]
     fn remove_large(&mut self, offset: u64, len_bytes: u64) -> Result<Range<u64>, PlacementError> {
-        let start = offset / UNIT_BYTES;
-        let is_live = offset.is_multiple_of(UNIT_BYTES)
-            && start < u64::from(self.blocks.top())
-            && self.blocks.is_used(start as u32);
-        if !is_live {
+        let start = u32::try_from(offset / UNIT_BYTES).ok();
+        let found = start
+            .filter(|_| offset.is_multiple_of(UNIT_BYTES))
+            .and_then(|start| Some((start, self.blocks.find_used(start)?)));
+        let Some((start, (block, tag))) = found else {
             return Err(PlacementError::NotAllocated { offset });
-        }
-        let start = start as u32;
-        let allocated_bytes = len_of(self.blocks.tag(start));
+        };
+        let allocated_bytes = len_of(tag);
         if allocated_bytes != len_bytes {
             return Err(PlacementError::WrongLength {
                 offset,
@@ -338,28 +365,28 @@ impl Pool {
             });
         }
         let units = units_of(len_bytes);
-        let hole = self.blocks.give(start, units);
+        let hole = self.blocks.give(block);
         self.held.subtract(bytes_of(units));
         self.allocated.subtract(bytes_of(units));
         self.counts.subtract(counted_large(units));
         self.note_reserved();
-        Ok(self.shared_granules(&Taken { start, hole }, units))
+        Ok(self.unshared_granules(start, units, &hole))
     }
 
     /// The granules of a block that lie wholly in a free range before it is taken, or after it is given back: those that no other
     /// block needs.
     #[inline]
-    fn shared_granules(&self, block: &Taken, units: u32) -> Range<u64> {
+    fn unshared_granules(&self, start: u32, units: u32, hole: &Range<u32>) -> Range<u64> {
         let log = self.granule_units.trailing_zeros();
         let round_up = |unit: u32| (u64::from(unit) + u64::from(self.granule_units) - 1) >> log;
         // Behind the capacity there is nothing, so the last granule counts as a whole one.
-        let hole_end = if block.hole.end == self.blocks.capacity() {
-            round_up(block.hole.end)
+        let hole_end = if hole.end == self.blocks.capacity() {
+            round_up(hole.end)
         } else {
-            u64::from(block.hole.end >> log)
+            u64::from(hole.end >> log)
         };
-        let start = u64::from(block.start >> log).max(round_up(block.hole.start));
-        let end = round_up(block.start + units).min(hole_end);
+        let end = round_up(start + units).min(hole_end);
+        let start = u64::from(start >> log).max(round_up(hole.start));
         if start >= end {
             return 0..0;
         }
@@ -413,14 +440,16 @@ impl Pool {
         );
         if is_small && self.slabs.covers(offset) {
             self.slabs.place_at(offset, len_bytes)?;
-        } else if !self.blocks.take_behind(start, units) {
-            return Err(PlacementError::Overlap { offset, len_bytes });
-        } else if is_small {
-            self.slabs.open(start / SLAB_UNITS, len_bytes);
-            self.slabs.place_at(offset, len_bytes)?;
-            self.held.add(SLAB_BYTES);
         } else {
-            self.count_large(start, units, len_bytes);
+            let overlap = PlacementError::Overlap { offset, len_bytes };
+            let taken = self.blocks.take_behind(start, units).ok_or(overlap)?;
+            if is_small {
+                self.slabs.open(start / SLAB_UNITS, len_bytes);
+                self.slabs.place_at(offset, len_bytes)?;
+                self.held.add(SLAB_BYTES);
+            } else {
+                self.count_large(taken.block, units, len_bytes);
+            }
         }
         if is_small {
             self.allocated.add(slot_bytes(class_of(len_bytes)));

@@ -1,60 +1,4 @@
-//! Bitmaps: a flat one, and one whose lowest member is found in constant time.
-
-/// A set of small numbers, a bit each.
-#[derive(Clone, Default)]
-pub(super) struct Bits {
-    words: Vec<u64>,
-}
-
-impl Bits {
-    /// Makes room for numbers below `len`.
-    pub(super) fn cover(&mut self, len: u32) {
-        let words = (len as usize).div_ceil(64);
-        if self.words.len() < words {
-            self.words.resize(words, 0);
-        }
-    }
-
-    #[inline]
-    pub(super) fn contains(&self, at: u32) -> bool {
-        let word = self.words.get(at as usize / 64).copied().unwrap_or(0);
-        word >> (at % 64) & 1 != 0
-    }
-
-    /// Adds a number that there is room for.
-    #[inline]
-    pub(super) fn insert(&mut self, at: u32) {
-        if let Some(word) = self.words.get_mut(at as usize / 64) {
-            *word |= 1 << (at % 64);
-        }
-    }
-
-    #[inline]
-    pub(super) fn remove(&mut self, at: u32) {
-        if let Some(word) = self.words.get_mut(at as usize / 64) {
-            *word &= !(1 << (at % 64));
-        }
-    }
-
-    /// The highest member up to `at` that is in the same 64 numbers as `at`.
-    #[inline]
-    pub(super) fn last_in_word(&self, at: u32) -> Option<u32> {
-        let word = self.words.get(at as usize / 64)? & (u64::MAX >> (63 - at % 64));
-        (word != 0).then(|| at / 64 * 64 + word.ilog2())
-    }
-
-    /// The members in ascending order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.words.iter().enumerate().flat_map(|(at, &word)| {
-            let mut rest = word;
-            std::iter::from_fn(move || {
-                let bit = (rest != 0).then(|| rest.trailing_zeros())?;
-                rest &= rest - 1;
-                Some(at as u32 * 64 + bit)
-            })
-        })
-    }
-}
+//! A set of numbers whose lowest member is found in constant time.
 
 /// A set of small numbers with a summary bit for every 64, one for every 64 of those, and so on: the lowest member is as many
 /// steps away as there are levels, six at most.
@@ -196,18 +140,14 @@ mod tests {
             steps in prop::collection::vec((any::<bool>(), 0..20_u32, any::<u32>()), 0..300),
         ) {
             let mut tree = BitTree::default();
-            let mut bits = Bits::default();
-            bits.cover(1 << 20);
             let mut model = BTreeSet::new();
             for (is_insert, bit_count, draw) in steps {
                 let member = draw % (1 << bit_count);
                 if is_insert {
                     tree.insert(member);
-                    bits.insert(member);
                     model.insert(member);
                 } else {
                     tree.remove(member);
-                    bits.remove(member);
                     model.remove(&member);
                 }
                 prop_assert_eq!(tree.first(), model.first().copied());
@@ -215,11 +155,7 @@ mod tests {
                 prop_assert_eq!(tree.next(member), model.range(member..).next().copied());
                 prop_assert_eq!(tree.is_empty(), model.is_empty());
                 prop_assert_eq!(tree.contains(member), model.contains(&member));
-                prop_assert_eq!(bits.contains(member), model.contains(&member));
-                let word = member / 64 * 64..=member;
-                prop_assert_eq!(bits.last_in_word(member), model.range(word).last().copied());
             }
-            prop_assert!(bits.iter().eq(model.iter().copied()));
         }
     }
 }

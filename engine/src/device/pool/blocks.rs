@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::bits::{BitTree, Bits};
+use super::bits::BitTree;
 use super::classes::{ClassMap, class_of, window_log};
 
 /// Units of a slab, which starts at a multiple of them.
@@ -11,24 +11,44 @@ pub(super) const SLAB_UNITS: u32 = 16;
 const SURE_SLAB_UNITS: u32 = 2 * SLAB_UNITS - 1;
 /// How many blocks of the class that a request falls into are tried before a larger class is taken.
 const PROBES: usize = 4;
-/// For address ranges up to this one (256 GiB) the tags' addresses are set aside at once, so that they never move.
+/// For address ranges up to this one (256 GiB) the addresses of the index are set aside at once, so that it never moves.
 const EAGER_UNITS: u32 = 1 << 26;
+/// No block.
+const NONE: u32 = u32::MAX;
 
-/// A block that was taken, and the free range that it was taken from.
+/// A used block: valid until it is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Block(u32);
+
+/// A block that was taken or given back, and the free range that it was or is part of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Taken {
+    pub block: Block,
     pub start: u32,
     pub hole: Range<u32>,
 }
 
-/// The blocks, free ones always coalesced with their neighbours.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    start: u32,
+    units: u32,
+    /// The block that ends where this one begins.
+    before: u32,
+    /// The block that begins where this one ends.
+    after: u32,
+    /// What the owner of a used block notes.
+    tag: u32,
+    is_hole: bool,
+}
+
+/// The blocks, free ones always coalesced with their neighbours: a list in order of address, whose nodes lie in one array.
 ///
 /// What is behind the last used block is the *wilderness*: one free range up to the capacity, in no class, taken from only where
 /// no hole fits. So placement does not depend on the capacity as long as it lasts.
 ///
 /// Holes are kept by class, and in a class by address: a class has a bit for every window of as many units as its blocks have at
-/// least, and as no two blocks of a class begin in one window, the bit says all but the exact start. That is noted where the
-/// window ends, inside the block: see [`Blocks::start_of`].
+/// least. No two blocks of a class begin in one window, and a block that begins in a window contains its last unit: there the
+/// index has the block.
 #[derive(Clone)]
 pub(super) struct Blocks {
     capacity: u32,
@@ -36,15 +56,14 @@ pub(super) struct Blocks {
     top: u32,
     /// Units in holes.
     hole_units: u32,
-    /// First units of holes.
-    starts: Bits,
-    /// Last units of holes.
-    ends: Bits,
-    /// First units of used blocks.
-    used: Bits,
-    /// At the first and the last unit of a hole: its length. At the end of its window: its start. At the first unit of a used
-    /// block: what its owner notes there. Anywhere else: nothing.
-    tags: Vec<u32>,
+    nodes: Vec<Node>,
+    /// Nodes that are not in use. Which one is used next shows nowhere.
+    spare: Vec<u32>,
+    first: u32,
+    last: u32,
+    /// For some units, the block that they are in: for the first one of a used block; for the last one of the window, and for the
+    /// first one of the slab in [`Blocks::slab_sites`], of a hole. Others have what was there before.
+    index: Vec<u32>,
     classes: ClassMap,
     /// For each class, the windows in which a hole begins.
     windows: Vec<BitTree>,
@@ -59,19 +78,20 @@ impl Blocks {
         } else {
             class_of(capacity) + 1
         };
-        let mut tags = Vec::new();
+        let mut index = Vec::new();
         if capacity <= EAGER_UNITS {
-            // Only addresses: memory comes when it is written to. If even they are short, the tags grow as they must.
-            let _ = tags.try_reserve_exact(capacity as usize);
+            // Only addresses: memory comes when it is written to. If even they are short, the index grows as it must.
+            let _ = index.try_reserve_exact(capacity as usize);
         }
         Self {
             capacity,
             top: 0,
             hole_units: 0,
-            starts: Bits::default(),
-            ends: Bits::default(),
-            used: Bits::default(),
-            tags,
+            nodes: Vec::new(),
+            spare: Vec::new(),
+            first: NONE,
+            last: NONE,
+            index,
             classes: ClassMap::default(),
             windows: vec![BitTree::default(); classes],
             slab_sites: BitTree::default(),
@@ -97,7 +117,8 @@ impl Blocks {
         let Some(class) = self.classes.last() else {
             return 0;
         };
-        self.holes(class).map(|(_, units)| units).max().unwrap_or(0)
+        let holes = self.holes(class);
+        holes.map(|(_, hole)| hole.units).max().unwrap_or(0)
     }
 
     /// Length of the longest free range, the wilderness included.
@@ -110,155 +131,215 @@ impl Blocks {
         }
     }
 
-    /// First units of used blocks, in ascending order.
-    pub(super) fn used(&self) -> impl Iterator<Item = u32> + '_ {
-        self.used.iter()
+    /// Starts and tags of used blocks, in order of address.
+    pub(super) fn used(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let mut next = self.first;
+        std::iter::from_fn(move || {
+            loop {
+                let node = self.nodes.get(next as usize)?;
+                next = node.after;
+                if !node.is_hole {
+                    return Some((node.start, node.tag));
+                }
+            }
+        })
     }
 
-    /// Whether a used block begins at `unit`.
+    /// The used block that begins at `unit`, and its tag.
     #[inline]
-    pub(super) fn is_used(&self, unit: u32) -> bool {
-        self.used.contains(unit)
+    pub(super) fn find_used(&self, unit: u32) -> Option<(Block, u32)> {
+        let at = *self.index.get(unit as usize)?;
+        let node = self.nodes.get(at as usize)?;
+        // The index may have a block here that has gone, or changed, since.
+        let is_it = node.start == unit && !node.is_hole && unit < self.top;
+        is_it.then_some((Block(at), node.tag))
     }
 
-    /// What the owner of the used block at `unit` noted.
     #[inline]
-    pub(super) fn tag(&self, unit: u32) -> u32 {
-        self.tags.get(unit as usize).copied().unwrap_or(0)
-    }
-
-    #[inline]
-    pub(super) fn set_tag(&mut self, unit: u32, tag: u32) {
-        if let Some(slot) = self.tags.get_mut(unit as usize) {
-            *slot = tag;
+    pub(super) fn set_tag(&mut self, block: Block, tag: u32) {
+        if let Some(node) = self.nodes.get_mut(block.0 as usize) {
+            node.tag = tag;
         }
     }
 
     /// Takes `units` from the front of the hole that suits, or from the wilderness.
     #[inline]
     pub(super) fn take(&mut self, units: u32) -> Option<Taken> {
-        let wilderness = self.top..self.capacity;
         let hole = match self.find(units) {
-            Some(hole) => hole,
-            None if units <= wilderness.end - wilderness.start => wilderness,
-            None => self.find_any(units)?,
+            NONE if units <= self.capacity - self.top => NONE,
+            NONE => self.find_any(units)?,
+            hole => hole,
         };
-        let start = hole.start;
-        self.carve(&hole, start, units);
-        Some(Taken { start, hole })
+        let free = self.range(hole);
+        let start = free.start;
+        self.carve(hole, free, start, units)
     }
 
     /// Takes an aligned slab.
     pub(super) fn take_slab(&mut self) -> Option<Taken> {
-        let hole = self.find_slab_hole().unwrap_or(self.top..self.capacity);
-        let site = hole.start.checked_next_multiple_of(SLAB_UNITS)?;
-        if site.checked_add(SLAB_UNITS)? > hole.end {
+        let hole = match self.slab_sites.first() {
+            Some(site) => *self.index.get((site * SLAB_UNITS) as usize)?,
+            None => self.lowest_from(class_of(SURE_SLAB_UNITS)),
+        };
+        let free = self.range(hole);
+        let site = free.start.checked_next_multiple_of(SLAB_UNITS)?;
+        if site.checked_add(SLAB_UNITS)? > free.end {
             return None;
         }
-        self.carve(&hole, site, SLAB_UNITS);
-        Some(Taken { start: site, hole })
+        self.carve(hole, free, site, SLAB_UNITS)
     }
 
-    /// Takes exactly `start..start + units` behind everything that is used; `false` where it is not wholly there.
-    pub(super) fn take_behind(&mut self, start: u32, units: u32) -> bool {
-        let fits = start
-            .checked_add(units)
-            .is_some_and(|end| end <= self.capacity);
-        if start < self.top || !fits {
-            return false;
+    /// Takes exactly `start..start + units` behind everything that is used; `None` where it is not wholly there.
+    pub(super) fn take_behind(&mut self, start: u32, units: u32) -> Option<Taken> {
+        let end = start.checked_add(units)?;
+        if start < self.top || end > self.capacity {
+            return None;
         }
-        self.carve(&(self.top..self.capacity), start, units);
-        true
+        self.carve(NONE, self.range(NONE), start, units)
     }
 
-    /// Frees the used block of `units` at `start`; the free range that it is part of now.
+    /// Frees a used block; the free range that it is part of now.
     #[inline]
-    pub(super) fn give(&mut self, start: u32, units: u32) -> Range<u32> {
-        self.used.remove(start);
-        let (mut from, mut to) = (start, start + units);
-        if from > 0 && self.ends.contains(from - 1) {
-            let before = self.tag(from - 1);
-            from -= before;
-            self.remove(from, before);
+    pub(super) fn give(&mut self, block: Block) -> Range<u32> {
+        let at = block.0;
+        let Some(mut node) = self.nodes.get(at as usize).copied() else {
+            return 0..0;
+        };
+        if let Some(before) = self.hole(node.before) {
+            self.unindex(before);
+            self.spare.push(node.before);
+            node.start = before.start;
+            node.units += before.units;
+            node.before = before.before;
         }
-        if to == self.top {
-            self.top = from;
-            return from..self.capacity;
+        if node.after == NONE {
+            self.link(node.before, NONE);
+            self.top = node.start;
+            self.spare.push(at);
+            // What the index has of it must not be taken for a block.
+            node.is_hole = true;
+            self.set(at, node);
+            return node.start..self.capacity;
         }
-        if self.starts.contains(to) {
-            let after = self.tag(to);
-            self.remove(to, after);
-            to += after;
+        if let Some(after) = self.hole(node.after) {
+            self.unindex(after);
+            self.spare.push(node.after);
+            node.units += after.units;
+            node.after = after.after;
         }
-        self.insert(from, to - from);
-        from..to
+        node.is_hole = true;
+        self.set(at, node);
+        self.link(node.before, at);
+        self.link(at, node.after);
+        self.index_hole(at, node);
+        node.start..node.start + node.units
     }
 
-    /// Uses `units` at `start`, which lie in the free range `hole`.
+    /// Uses `units` at `start` of the free range `free`, which is that of `hole`.
     #[inline]
-    fn carve(&mut self, hole: &Range<u32>, start: u32, units: u32) {
+    fn carve(&mut self, hole: u32, free: Range<u32>, start: u32, units: u32) -> Option<Taken> {
         let end = start + units;
-        if hole.start == self.top {
-            self.raise(end);
-        } else {
-            self.remove(hole.start, hole.end - hole.start);
-            if end < hole.end {
-                self.insert(end, hole.end - end);
+        let (before, after, mut spare) = match self.hole(hole) {
+            Some(node) => {
+                self.unindex(node);
+                (node.before, node.after, hole)
             }
+            None => {
+                self.top = end;
+                if self.index.len() < end as usize {
+                    self.cover(end);
+                }
+                (self.last, NONE, NONE)
+            }
+        };
+        let mut node = |blocks: &mut Self| match std::mem::replace(&mut spare, NONE) {
+            NONE => blocks.spare_node(),
+            at => at,
+        };
+        let mut previous = before;
+        if free.start < start {
+            let gap = node(self);
+            self.add_hole(gap, free.start, start - free.start, previous);
+            previous = gap;
         }
-        if hole.start < start {
-            self.insert(hole.start, start - hole.start);
+        let used = node(self);
+        self.set(
+            used,
+            Node {
+                start,
+                units,
+                before: previous,
+                after: NONE,
+                tag: 0,
+                is_hole: false,
+            },
+        );
+        self.link(previous, used);
+        self.set_index(start, used);
+        previous = used;
+        if hole != NONE && end < free.end {
+            let rest = node(self);
+            self.add_hole(rest, end, free.end - end, previous);
+            previous = rest;
         }
-        self.used.insert(start);
+        self.link(previous, after);
+        Some(Taken {
+            block: Block(used),
+            start,
+            hole: free,
+        })
+    }
+
+    /// Makes a hole behind the block `before`; who calls it links what is behind.
+    #[inline]
+    fn add_hole(&mut self, at: u32, start: u32, units: u32, before: u32) {
+        let node = Node {
+            start,
+            units,
+            before,
+            after: NONE,
+            tag: 0,
+            is_hole: true,
+        };
+        self.set(at, node);
+        self.link(before, at);
+        self.index_hole(at, node);
     }
 
     /// The hole for a request of `units`, if one is found without a walk.
     #[inline]
-    fn find(&self, units: u32) -> Option<Range<u32>> {
+    fn find(&self, units: u32) -> u32 {
         let own = class_of(units);
-        let fitting = self.holes(own).take(PROBES).find(|(_, len)| *len >= units);
-        if let Some((start, len)) = fitting {
-            return Some(start..start + len);
+        let mut probed = self.holes(own).take(PROBES);
+        match probed.find(|(_, hole)| hole.units >= units) {
+            Some((at, _)) => at,
+            // Whatever is in a higher class is long enough.
+            None => self.lowest_from(own + 1),
         }
-        // Whatever is in a higher class is long enough.
-        self.lowest_from(own + 1)
     }
 
     /// The hole for a request that nothing was found for: the refusal of one that fits would be worse than a walk.
     #[cold]
-    fn find_any(&self, units: u32) -> Option<Range<u32>> {
-        let mut holes = self.holes(class_of(units)).skip(PROBES);
-        let (start, len) = holes.find(|(_, len)| *len >= units)?;
-        Some(start..start + len)
+    fn find_any(&self, units: u32) -> Option<u32> {
+        let mut rest = self.holes(class_of(units)).skip(PROBES);
+        let found = rest.find(|(_, hole)| hole.units >= units);
+        found.map(|(at, _)| at)
     }
 
-    /// The hole to open a slab in: one that has room for it and for no other, or one of the lowest class that surely has room.
-    fn find_slab_hole(&self) -> Option<Range<u32>> {
-        let Some(site) = self.slab_sites.first() else {
-            return self.lowest_from(class_of(SURE_SLAB_UNITS));
-        };
-        let unit = site * SLAB_UNITS;
-        let start = if self.starts.contains(unit) {
-            unit
-        } else {
-            // It begins less than a slab before, and a slab does not cross a word of the bitmap.
-            self.starts.last_in_word(unit.checked_sub(1)?)?
-        };
-        Some(start..start + self.tag(start))
-    }
-
-    /// The lowest hole of the lowest class from `class` on.
+    /// The lowest hole of the lowest class from `class` on that has any.
     #[inline]
-    fn lowest_from(&self, class: usize) -> Option<Range<u32>> {
-        let class = self.classes.next(class)?;
-        let window = self.windows.get(class)?.first()?;
-        let start = self.start_of(class, window);
-        Some(start..start + self.tag(start))
+    fn lowest_from(&self, class: usize) -> u32 {
+        let lowest = || {
+            let class = self.classes.next(class)?;
+            let window = self.windows.get(class)?.first()?;
+            self.index.get(last_unit(class, window) as usize).copied()
+        };
+        lowest().unwrap_or(NONE)
     }
 
-    /// The holes of a class by address, as (start, length).
+    /// The holes of a class by address.
     #[inline]
-    fn holes(&self, class: usize) -> impl Iterator<Item = (u32, u32)> + '_ {
+    fn holes(&self, class: usize) -> impl Iterator<Item = (u32, &Node)> + '_ {
         let windows = self.windows.get(class);
         let mut before = None;
         std::iter::from_fn(move || {
@@ -267,97 +348,133 @@ impl Blocks {
                 Some(before) => windows?.next(before + 1)?,
             };
             before = Some(window);
-            let start = self.start_of(class, window);
-            Some((start, self.tag(start)))
+            let at = *self.index.get(last_unit(class, window) as usize)?;
+            Some((at, self.nodes.get(at as usize)?))
         })
     }
 
-    /// Where the hole of `class` that begins in `window` begins.
-    ///
-    /// It is at least as long as the window, so it contains the window's last unit, which says: it is the hole's first unit, or
-    /// its last one with the length, or one inside of it with the start.
     #[inline]
-    fn start_of(&self, class: usize, window: u32) -> u32 {
-        let last = (window << window_log(class)) + ((1 << window_log(class)) - 1);
-        if self.starts.contains(last) {
-            last
-        } else if self.ends.contains(last) {
-            last + 1 - self.tag(last)
-        } else {
-            self.tag(last)
-        }
-    }
-
-    #[inline]
-    fn insert(&mut self, start: u32, units: u32) {
-        let last = start + units - 1;
-        self.starts.insert(start);
-        self.ends.insert(last);
-        self.set_tag(start, units);
-        self.set_tag(last, units);
-        let class = class_of(units);
-        let log = window_log(class);
-        let window = start >> log;
-        let anchor = (window << log) + ((1 << log) - 1);
-        if anchor != start && anchor != last {
-            self.set_tag(anchor, start);
-        }
+    fn index_hole(&mut self, at: u32, hole: Node) {
+        let class = class_of(hole.units);
+        let window = hole.start >> window_log(class);
+        self.set_index(last_unit(class, window), at);
         if let Some(windows) = self.windows.get_mut(class) {
             windows.insert(window);
         }
         self.classes.insert(class);
-        if let Some(site) = lone_slab_site(start, units) {
+        if let Some(site) = lone_slab_site(hole) {
             self.slab_sites.insert(site);
+            self.set_index(site * SLAB_UNITS, at);
         }
-        self.hole_units += units;
+        self.hole_units += hole.units;
     }
 
     #[inline]
-    fn remove(&mut self, start: u32, units: u32) {
-        self.starts.remove(start);
-        self.ends.remove(start + units - 1);
-        let class = class_of(units);
+    fn unindex(&mut self, hole: Node) {
+        let class = class_of(hole.units);
         if let Some(windows) = self.windows.get_mut(class) {
-            windows.remove(start >> window_log(class));
+            windows.remove(hole.start >> window_log(class));
             if windows.is_empty() {
                 self.classes.remove(class);
             }
         }
-        if let Some(site) = lone_slab_site(start, units) {
+        if let Some(site) = lone_slab_site(hole) {
             self.slab_sites.remove(site);
         }
-        self.hole_units -= units;
+        self.hole_units -= hole.units;
     }
 
-    /// Moves the start of the wilderness up.
+    /// The free range of a hole, or the wilderness.
     #[inline]
-    fn raise(&mut self, top: u32) {
-        self.top = top;
-        if self.tags.len() < top as usize {
-            self.cover(top);
+    fn range(&self, hole: u32) -> Range<u32> {
+        self.hole(hole).map_or(self.top..self.capacity, |node| {
+            node.start..node.start + node.units
+        })
+    }
+
+    #[inline]
+    fn hole(&self, at: u32) -> Option<Node> {
+        self.nodes
+            .get(at as usize)
+            .copied()
+            .filter(|node| node.is_hole)
+    }
+
+    #[inline]
+    fn set(&mut self, at: u32, node: Node) {
+        if let Some(place) = self.nodes.get_mut(at as usize) {
+            *place = node;
         }
     }
 
-    /// Makes room for notes on the units below `top`, and on some more.
+    #[inline]
+    fn set_index(&mut self, unit: u32, at: u32) {
+        if let Some(place) = self.index.get_mut(unit as usize) {
+            *place = at;
+        }
+    }
+
+    /// Lets two blocks follow each other; [`NONE`] is the end on either side.
+    #[inline]
+    fn link(&mut self, before: u32, after: u32) {
+        match self.nodes.get_mut(before as usize) {
+            Some(node) => node.after = after,
+            None => self.first = after,
+        }
+        match self.nodes.get_mut(after as usize) {
+            Some(node) => node.before = before,
+            None => self.last = before,
+        }
+    }
+
+    #[inline]
+    fn spare_node(&mut self) -> u32 {
+        match self.spare.pop() {
+            Some(at) => at,
+            None => self.new_node(),
+        }
+    }
+
+    #[cold]
+    fn new_node(&mut self) -> u32 {
+        let at = self.nodes.len() as u32;
+        self.nodes.push(Node {
+            start: 0,
+            units: 0,
+            before: NONE,
+            after: NONE,
+            tag: 0,
+            is_hole: true,
+        });
+        // Room for giving it back, so that a release never allocates.
+        self.spare
+            .reserve(self.nodes.len().saturating_sub(self.spare.len()));
+        at
+    }
+
+    /// Makes the index reach to `top`, and some way beyond.
     #[cold]
     fn cover(&mut self, top: u32) {
         let covered = top.checked_next_multiple_of(1 << 16).unwrap_or(top);
         let covered = covered.min(self.capacity).max(top);
-        self.tags.resize(covered as usize, 0);
-        self.starts.cover(covered);
-        self.ends.cover(covered);
-        self.used.cover(covered);
+        self.index.resize(covered as usize, NONE);
     }
+}
+
+/// The last unit of a window.
+#[inline]
+const fn last_unit(class: usize, window: u32) -> u32 {
+    (window << window_log(class)) + ((1 << window_log(class)) - 1)
 }
 
 /// The slab that a hole contains which is too short to surely contain one.
 #[inline]
-const fn lone_slab_site(start: u32, units: u32) -> Option<u32> {
-    if units < SLAB_UNITS || units >= SURE_SLAB_UNITS {
+const fn lone_slab_site(hole: Node) -> Option<u32> {
+    if hole.units < SLAB_UNITS || hole.units >= SURE_SLAB_UNITS {
         return None;
     }
-    let site = start.div_ceil(SLAB_UNITS);
-    if (site + 1) * SLAB_UNITS <= start + units {
+    let site = hole.start.div_ceil(SLAB_UNITS);
+    if (site + 1) * SLAB_UNITS <= hole.start + hole.units {
         Some(site)
     } else {
         None

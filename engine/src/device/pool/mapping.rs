@@ -88,6 +88,19 @@ impl Mapping {
         self.mapped.contains((offset / self.granule_bytes) as u32)
     }
 
+    /// The ranges that have memory, in order, as long as they can be.
+    pub fn mapped(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let first = self.mapped.next(at)?;
+            at = first;
+            while self.mapped.contains(at) {
+                at += 1;
+            }
+            Some(self.bytes(first..at))
+        })
+    }
+
     /// Notes that a page needs `range`, which consists of granules that none needed before, and calls `map` for each longest part
     /// of it that has no memory.
     ///

@@ -533,6 +533,8 @@ proptest! {
             prop_assert_eq!(figures.mapped_bytes, mapped.len() as u64 * GRANULE);
             let idle = mapped.difference(&pair.granules).count() as u64;
             prop_assert_eq!(figures.idle_bytes, idle * GRANULE);
+            let listed = mapping.mapped().flat_map(|range| numbers(&range));
+            prop_assert!(listed.eq(mapped.iter().copied()));
             for granule in 0..16 {
                 prop_assert_eq!(mapping.is_mapped(granule * GRANULE), mapped.contains(&granule));
             }

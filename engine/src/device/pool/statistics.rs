@@ -74,10 +74,7 @@ impl PoolStatistics {
     /// 1 − longest hole / all holes: 0 where what is free between pages is one range (or nothing), towards 1 where it is shreds.
     #[must_use]
     pub fn external_fragmentation(&self) -> f64 {
-        if self.hole_bytes == 0 {
-            return 0.0;
-        }
-        1.0 - self.largest_hole_bytes as f64 / self.hole_bytes as f64
+        external_fragmentation(self.hole_bytes, self.largest_hole_bytes)
     }
 
     /// The part of what is allocated that nobody asked for: rounding. Free slots of slabs are not in it.
@@ -89,6 +86,14 @@ impl PoolStatistics {
         let waste = self.allocated.current_bytes - self.requested.current_bytes;
         waste as f64 / self.allocated.current_bytes as f64
     }
+}
+
+/// 1 − largest / all; 0 if there is nothing.
+pub(super) fn external_fragmentation(all: u64, largest: u64) -> f64 {
+    if all == 0 {
+        return 0.0;
+    }
+    1.0 - largest as f64 / all as f64
 }
 
 /// Counts by size class.
