@@ -278,7 +278,7 @@ fn a_pickle_cannot_cost_more_than_its_length() {
         b"]e.",
         b"(.",
         b"Na.",
-        b"(Nt(1.",
+        b"1.",
         b"}(Nu.",
         b"h\0.",
         b"\x85.",
@@ -371,8 +371,15 @@ fn a_simulated_gpu_says_what_fits_and_what_does_not() {
     assert_eq!(simulated.at_peak.allocated.current_bytes, 6 << 20);
     // The last page goes to a hole that has memory: a slab at the start.
     assert!(simulated.pool.live().any(|page| page == (0, 1)));
-    // The hole of 3 MiB keeps one granule alone; with 8 MiB everything fits.
+    // Of the hole of 3 MiB one granule is needed by no other page. With 8 MiB it goes to the page of 4 MiB, and the last page, which
+    // needs it again, does not fit; with 10 MiB everything does.
     simulation.memory_bytes = 8 << 20;
+    let simulated = simulation.run(&trace, &mut |_, _| ());
+    assert_eq!(
+        (simulated.failures, simulated.first_failure.unwrap().event),
+        (1, 5)
+    );
+    simulation.memory_bytes = 10 << 20;
     let simulated = simulation.run(&trace, &mut |_, _| ());
     assert_eq!((simulated.failures, simulated.first_failure), (0, None));
     // What is not kept is taken back at once.
