@@ -222,6 +222,14 @@ impl Pair {
                 Err(PlacementError::NotAllocated { offset: nowhere })
             );
         }
+        if Model::slot_bytes(len).is_none() {
+            for inside in (offset..offset + len).step_by(UNIT as usize).skip(1) {
+                assert_eq!(
+                    self.pool.release(inside, len),
+                    Err(PlacementError::NotAllocated { offset: inside })
+                );
+            }
+        }
         let unneeded = self.pool.remove(offset, len).unwrap();
         assert_eq!(
             self.pool.release(offset, len),
@@ -315,6 +323,44 @@ fn only_a_walk_finds_the_fifth_hole_of_a_class_and_it_is_found() {
     assert_eq!(pair.pool.allocate(hole + UNIT), Ok(starts[4].0));
     pair.pool.release(starts[4].0, hole + UNIT).unwrap();
     assert_eq!(pair.model.place(hole + UNIT), Some(starts[4].0));
+}
+
+#[test]
+fn the_fourth_hole_of_a_class_is_tried_and_the_fifth_is_not() {
+    for (fitting, expected) in [(3, Some(3)), (4, None)] {
+        let mut pool = Pool::new(1 << 30);
+        let mut holes = Vec::new();
+        for number in 0..5 {
+            let len = (128 + u64::from(number == fitting)) * UNIT;
+            holes.push((pool.allocate(len).unwrap(), len));
+            pool.allocate(UNIT).unwrap();
+        }
+        let behind = pool.figures().reserved.current_bytes;
+        for (offset, len) in &holes {
+            pool.release(*offset, *len).unwrap();
+        }
+        let expected = expected.map_or(behind, |hole: usize| holes[hole].0);
+        assert_eq!(pool.allocate(129 * UNIT), Ok(expected), "hole {fitting}");
+    }
+}
+
+#[test]
+fn a_slab_fills_from_its_lowest_slot_and_is_used_again_when_it_was_full() {
+    for (len, slots) in [(4032, 16), (64, 1024), (700, 93)] {
+        let slot = Model::slot_bytes(len).unwrap();
+        let mut pool = Pool::new(1 << 20);
+        for number in 0..slots {
+            assert_eq!(pool.allocate(len), Ok(number * slot), "slot {number}");
+        }
+        assert_eq!(pool.allocate(len), Ok(SLAB), "the first slab is full");
+        for number in [slots - 1, slots / 2, 0] {
+            pool.release(number * slot, len).unwrap();
+        }
+        for number in [0, slots / 2, slots - 1] {
+            assert_eq!(pool.allocate(len), Ok(number * slot), "slot {number}");
+        }
+        assert_eq!(pool.allocate(len), Ok(SLAB + slot), "it is full again");
+    }
 }
 
 #[test]
@@ -524,7 +570,9 @@ proptest! {
                     Ok(())
                 });
                 if result.is_err() {
-                    // Nothing can be placed there: it is as if it had not been.
+                    // Nothing is placed there: it is as if it had not been, but for what was mapped before the error.
+                    let idle = mapped.difference(&before).count() as u64;
+                    prop_assert_eq!(mapping.statistics().idle_bytes, idle * GRANULE);
                     break;
                 }
                 prop_assert!(pair.granules.is_subset(&mapped));
