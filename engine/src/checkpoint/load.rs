@@ -14,6 +14,7 @@ use crate::memory::{History, Placement};
 use crate::page::{Location, PageId};
 use crate::state::State;
 use crate::state::memory::{DeviceRuns, offset_at};
+use crate::state::structure::DevicePlacement;
 use crate::state::structure::{Journal, home_stripe, is_retired};
 use crate::storage::{Storage, StorageFile};
 
@@ -184,7 +185,7 @@ fn structure(state: &State, manifest: &Manifest) -> Result<(), String> {
     )
     .map_err(|error| error.to_string())?;
     if let Some(space) = state.device.get() {
-        structure.device_placement = Placement::restore(
+        structure.device_placement = DevicePlacement::restore(
             space.pages_bytes(),
             places(Location::Device),
             History::default(),

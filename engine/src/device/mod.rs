@@ -19,6 +19,8 @@ pub mod kernels;
 pub mod layout;
 mod pinned;
 mod pinned_heap;
+#[cfg(feature = "gpu-allocator")]
+pub mod pool;
 pub mod reference;
 mod simulated;
 mod work;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Granularity and alignment of every extent.
-pub(super) const EXTENT_BYTES: u64 = 4096;
+pub(crate) const EXTENT_BYTES: u64 = 4096;
 /// Length and alignment of a slab.
-pub(super) const SLAB_BYTES: u64 = 64 * 1024;
+pub(crate) const SLAB_BYTES: u64 = 64 * 1024;
 
 /// The free ranges, always fully coalesced.
 ///

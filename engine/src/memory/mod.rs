@@ -20,5 +20,16 @@ mod slabs;
 
 pub(crate) use prefetch::prefetch;
 
+/// What other allocators share with [`Placement`], so that each can be restored from the pages of the other.
+#[cfg(feature = "gpu-allocator")]
+pub(crate) mod small {
+    pub(crate) use super::extents::SLAB_BYTES;
+    pub(crate) use super::slabs::{
+        CLASSES, MAX_SMALL_LEN_BYTES, SMALL_STEP_BYTES, class_of, slot_bytes,
+    };
+}
+#[cfg(feature = "gpu-allocator")]
+pub(crate) use {extents::EXTENT_BYTES as UNIT_BYTES, placement::check_page_len};
+
 pub use arena::{Arena, ArenaError};
 pub use placement::{History, Placement, PlacementError, Statistics, footprint_bytes};

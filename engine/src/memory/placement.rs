@@ -253,7 +253,7 @@ impl Placement {
     /// [`PlacementError::ZeroLength`], [`PlacementError::TooLong`] (over 4 GiB) and
     /// [`PlacementError::OutOfSpace`].
     pub fn allocate(&mut self, len_bytes: u64) -> Result<u64, PlacementError> {
-        check_len(len_bytes)?;
+        check_page_len(len_bytes)?;
         let footprint = footprint_bytes(len_bytes);
         let small = len_bytes <= MAX_SMALL_LEN_BYTES;
         let offset = if small {
@@ -312,6 +312,12 @@ impl Placement {
         })
     }
 
+    /// The counters that no live set can tell.
+    #[must_use]
+    pub const fn history(&self) -> History {
+        self.history
+    }
+
     /// The figures as of now. `O(log n)`.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
@@ -337,7 +343,7 @@ impl Placement {
     }
 
     fn place_at(&mut self, offset: u64, len_bytes: u64) -> Result<(), PlacementError> {
-        check_len(len_bytes)?;
+        check_page_len(len_bytes)?;
         let footprint = footprint_bytes(len_bytes);
         let fits = offset
             .checked_add(footprint)
@@ -388,7 +394,7 @@ impl Placement {
     }
 }
 
-fn check_len(len_bytes: u64) -> Result<(), PlacementError> {
+pub(crate) fn check_page_len(len_bytes: u64) -> Result<(), PlacementError> {
     if len_bytes < MIN_PAGE_LEN_BYTES {
         return Err(PlacementError::ZeroLength);
     }

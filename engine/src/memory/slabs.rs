@@ -6,18 +6,18 @@ use super::extents::{Extents, SLAB_BYTES};
 use super::placement::PlacementError;
 
 /// Alignment of every small page, and the step of its footprint.
-pub(super) const SMALL_STEP_BYTES: u64 = 64;
+pub(crate) const SMALL_STEP_BYTES: u64 = 64;
 /// Longest page that goes into a slab: the longest whose footprint is below 4 KiB.
-pub(super) const MAX_SMALL_LEN_BYTES: u64 = 4032;
+pub(crate) const MAX_SMALL_LEN_BYTES: u64 = 4032;
 
 /// Number of size classes.
-const CLASSES: usize = 32;
+pub(crate) const CLASSES: usize = 32;
 
 /// The size class of a small page of `len` bytes (1 to [`MAX_SMALL_LEN_BYTES`]).
 ///
 /// Slots are multiples of 64 B up to 1 KiB, of 128 B up to 2 KiB and of 256 B beyond: eight classes
 /// a doubling, so a slot is at most 12.5 % longer than the page above 512 B.
-const fn class_of(len: u64) -> usize {
+pub(crate) const fn class_of(len: u64) -> usize {
     let steps = len.div_ceil(SMALL_STEP_BYTES) as usize;
     match steps {
         0..=16 => steps.saturating_sub(1),
@@ -27,7 +27,7 @@ const fn class_of(len: u64) -> usize {
 }
 
 /// Length of a slot of a class, in bytes.
-const fn slot_bytes(class: usize) -> u64 {
+pub(crate) const fn slot_bytes(class: usize) -> u64 {
     let steps = match class {
         0..=15 => class as u64 + 1,
         16..=23 => 16 + 2 * (class as u64 - 15),

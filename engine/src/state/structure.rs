@@ -17,6 +17,13 @@ use crate::memory::{History, Placement, PlacementError};
 use crate::page::{Location, PageId, PageIndex};
 use crate::transaction::TransactionError;
 
+/// Places pages on the device.
+#[cfg(feature = "gpu-allocator")]
+pub(crate) type DevicePlacement = crate::device::pool::Pool;
+/// Places pages on the device.
+#[cfg(not(feature = "gpu-allocator"))]
+pub(crate) type DevicePlacement = Placement;
+
 /// From this length on a freed page's memory goes back to the operating system; below, the call would cost more than zeroing.
 const DISCARD_BYTES: u64 = 64 * 1024;
 /// The last generation of a position; the one after stands for ids that are still to be given.
@@ -26,7 +33,7 @@ const MAX_GENERATION: u32 = u32::MAX - 1;
 pub(crate) struct Structure {
     pub placement: Placement,
     /// Of pages on the device; of no capacity before there was one.
-    pub device_placement: Placement,
+    pub device_placement: DevicePlacement,
     pub graph: Graph,
     pub transforms: TransformRegistry,
     pub metadata: BTreeMap<PageIndex, BTreeMap<String, Vec<u8>>>,
@@ -76,7 +83,7 @@ impl Structure {
     pub(crate) fn new(arena_bytes: u64, transforms: TransformRegistry) -> Self {
         Self {
             placement: Placement::new(arena_bytes),
-            device_placement: Placement::new(0),
+            device_placement: DevicePlacement::new(0),
             graph: Graph::new(),
             transforms,
             metadata: BTreeMap::new(),
@@ -147,8 +154,8 @@ impl State {
             .table
             .slot_or_grow(index)
             .ok_or(TransactionError::TableFull)?;
-        let history = structure.placement.statistics().history();
-        let device_history = structure.device_placement.statistics().history();
+        let history = structure.placement.history();
+        let device_history = structure.device_placement.history();
         let offset = self.place(structure, len_bytes, location)?;
         journal.history.get_or_insert((history, device_history));
         if structure.free.pop().is_none() {
@@ -181,7 +188,7 @@ impl State {
         space.check()?;
         let placement = &mut structure.device_placement;
         if placement.capacity_bytes() == 0 {
-            *placement = Placement::new(space.pages_bytes());
+            *placement = DevicePlacement::new(space.pages_bytes());
         }
         let place = placement.allocate(len_bytes)?;
         if let Err(error) = space.occupy(place..place + len_bytes) {

@@ -9,6 +9,7 @@ use anstream::ColorChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mmsb_harness::kill::Limit;
 
+use super::gpu::GpuArgs;
 use super::log::LogArgs;
 
 const EXAMPLES: &str = "\
@@ -154,6 +155,8 @@ Tells its parent, one JSON value a line, what it comes to.")]
     KillChild(KillChildArgs),
     /// Look into the log of a bus, also where the bus does not open, and save what can be saved.
     Log(LogArgs),
+    /// Replay traces of allocations of device memory, and make or convert them.
+    Gpu(GpuArgs),
 }
 
 /// Which tests.

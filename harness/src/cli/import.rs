@@ -53,7 +53,7 @@ fn git(args: &GitArgs, out: &mut Output) -> Result<Exit, CommandError> {
 }
 
 /// A file with the permissions of an ordinary one: temporary files are otherwise their owner's only.
-fn temporary_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+pub(super) fn temporary_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));

@@ -7,6 +7,7 @@ mod doctor;
 mod execute;
 mod exit;
 mod expand;
+mod gpu;
 mod import;
 mod kill;
 mod list;
@@ -43,6 +44,7 @@ pub(crate) fn execute(arguments: Arguments) -> Exit {
         Command::Kill(args) => kill::kill(args, &mut out),
         Command::KillChild(args) => kill::child(args),
         Command::Log(args) => log::log(args, &mut out),
+        Command::Gpu(args) => gpu::gpu(args, &mut out),
     };
     let result = result.and_then(|exit| out.finish().map(|()| exit));
     result.unwrap_or_else(|error| {

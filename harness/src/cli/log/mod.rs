@@ -6,7 +6,7 @@ mod diff;
 mod dump;
 mod salvage;
 mod stats;
-mod text;
+pub(super) mod text;
 mod verify;
 
 use std::path::Path;
@@ -92,7 +92,10 @@ impl Drop for Bar {
 }
 
 /// Prints a value as one line of JSON.
-fn print_json(out: &mut Output, value: &impl serde::Serialize) -> Result<(), CommandError> {
+pub(super) fn print_json(
+    out: &mut Output,
+    value: &impl serde::Serialize,
+) -> Result<(), CommandError> {
     let text = serde_json::to_string(value).map_err(failed)?;
     out.line(text);
     Ok(())

@@ -4,7 +4,7 @@ use mmsb_engine::Lsn;
 use mmsb_engine::inspect::Operation;
 
 /// A count of bytes, in the largest unit that leaves a number of at least 1.
-pub(super) fn bytes(count: u64) -> String {
+pub(in crate::cli) fn bytes(count: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     let mut value = count as f64;
     let mut unit = "B";
@@ -32,7 +32,7 @@ pub(super) fn lsns(range: Option<(Lsn, Lsn)>) -> String {
 }
 
 /// A number and its noun.
-pub(super) fn plural(count: u64, noun: &str) -> String {
+pub(in crate::cli) fn plural(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
