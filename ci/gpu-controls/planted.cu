@@ -20,12 +20,13 @@ extern "C" __global__ void planted_initcheck(unsigned* data, unsigned count) {
     }
 }
 
-// Found by synccheck: some threads of a warp do not come to the barrier.
+// Found by synccheck: threads wait for others of their warp, and do not count themselves among them. That some threads of a block never
+// come to a barrier would not do: they have ended, and those that have are not waited for.
 extern "C" __global__ void planted_synccheck(unsigned* data, unsigned count) {
     __shared__ unsigned shared[256];
     shared[threadIdx.x] = threadIdx.x;
-    if (threadIdx.x < count / 2 + 7) {
-        __syncthreads();
-        data[threadIdx.x] = shared[0];
+    if (threadIdx.x % 32 < 8) {
+        __syncwarp(0xffff0000u);
     }
+    data[threadIdx.x] = shared[count - 1 - threadIdx.x];
 }
