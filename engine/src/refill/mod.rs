@@ -29,9 +29,13 @@ use prepare::{Prepared, prepare};
 use submit::Submitter;
 use walk::{Job, Walker};
 
-/// Length of a slot. Giving one to the device takes some ten calls of its driver, so it is not short; reading, checking and summing
+/// Length of a slot, if the stage has room for enough of them. Giving one to the device takes some ten calls of its driver, so it is not short; reading, checking and summing
 /// go through it step by step.
 const SLOT_BYTES: usize = 2 << 20;
+/// A shorter one would hold few records, and their tables.
+const MIN_SLOT_BYTES: usize = 512 << 10;
+/// With fewer slots than these everybody waits for everybody.
+const ENOUGH_SLOTS: usize = 16;
 
 /// Why the log was not applied.
 #[derive(Debug, thiserror::Error)]
@@ -85,31 +89,39 @@ impl Source<'_> {
 
 /// A part of the pinned memory that one thread at a time has.
 struct Slot<'a> {
-    position: usize,
+    start: usize,
+    len_bytes: usize,
     pinned: &'a PinnedBuffer,
 }
 
 impl Slot<'_> {
     /// Its bytes.
     fn bytes(&mut self) -> &mut [u8] {
-        let start = self.position * SLOT_BYTES;
         // SAFETY: a slot exists once, is given from hand to hand, and comes back only when the device is done with it.
-        unsafe { self.pinned.bytes_mut(start..start + SLOT_BYTES) }.unwrap_or_default()
+        unsafe { self.pinned.bytes_mut(self.range()) }.unwrap_or_default()
+    }
+
+    /// Where it is in pinned memory.
+    fn range(&self) -> std::ops::Range<usize> {
+        self.start..self.start + self.len_bytes
     }
 }
 
 /// Applies the log to the device, whose pages are all zeros. Gives the number of records read.
 pub(crate) fn fill(source: &Source<'_>, pipe: &Pipe<'_>) -> Result<u64, Stop> {
-    let count = pipe.len_bytes() / SLOT_BYTES;
+    let fair = pipe.len_bytes() / ENOUGH_SLOTS;
+    let len_bytes = fair.clamp(MIN_SLOT_BYTES, SLOT_BYTES) & !4095;
+    let count = pipe.len_bytes() / len_bytes;
     if count == 0 {
         return Err(Stop::Irregular("the stage is too short"));
     }
     let slots = (0..count).map(|position| Slot {
-        position,
+        start: position * len_bytes,
+        len_bytes,
         pinned: pipe.pinned(),
     });
-    let mut submitter = Submitter::new(pipe);
-    let mut walker = Walker::new(source)?;
+    let mut submitter = Submitter::new(pipe, count);
+    let mut walker = Walker::new(source, len_bytes)?;
     if source.workers <= 1 {
         return fill_in_turn(source, &mut walker, &mut submitter, slots.collect());
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::prepare::{Part, Prepared};
-use super::{SLOT_BYTES, Slot, Stop};
+use super::{Slot, Stop};
 use crate::checksum::crc32c_combine;
 use crate::state::device::{Pipe, Sent};
 
@@ -22,12 +22,12 @@ pub(super) struct Submitter<'p, 'a> {
 }
 
 impl<'p, 'a> Submitter<'p, 'a> {
-    pub(super) fn new(pipe: &'p Pipe<'a>) -> Self {
+    pub(super) fn new(pipe: &'p Pipe<'a>, slots: usize) -> Self {
         Self {
             pipe,
             under_way: VecDeque::new(),
             crc: 0,
-            slots: pipe.len_bytes() / SLOT_BYTES,
+            slots,
         }
     }
 
@@ -43,8 +43,7 @@ impl<'p, 'a> Submitter<'p, 'a> {
         let Some((tables, sum)) = prepared.batch else {
             return Ok(Some(slot));
         };
-        let start = slot.position * SLOT_BYTES;
-        let sent = self.pipe.send(start..start + SLOT_BYTES, tables, sum)?;
+        let sent = self.pipe.send(slot.range(), tables, sum)?;
         self.under_way.push_back(UnderWay { slot, sent });
         Ok(None)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{SLOT_BYTES, Source, Stop};
+use super::{Source, Stop};
 use crate::log::format::{
     RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RUN_HEAD_BYTES, RecordHeader, RecordKind,
     SEGMENT_HEADER_BYTES, Seed, align_up, run_position,
@@ -11,12 +11,8 @@ use crate::lsn::Lsn;
 use crate::page::PageId;
 use crate::storage::StorageFile;
 
-/// What is read of records that are short. Their tables take three quarters of that at most, and both fit in a slot.
-const RECORDS_BYTES: usize = SLOT_BYTES / 2;
 /// What is read to see whether a record is long, after one that was: long ones come together.
 const PEEK_BYTES: u64 = 4096;
-/// How much of a long record is taken at a time; leaves room for the tables.
-const PIECE_BYTES: u64 = (SLOT_BYTES - (128 << 10)) as u64;
 /// A record whose runs are shorter than this on average is none that can be taken piece by piece.
 const LEAST_RUN_BYTES: u64 = 32 << 10;
 
@@ -62,13 +58,17 @@ pub(super) struct Walker<'a> {
     position: u64,
     lsn: Lsn,
     long: Option<Long>,
+    /// What is read of records that are short: half a slot. Their tables take three quarters of that at most.
+    records_bytes: u64,
+    /// How much of a long record is taken at a time: leaves room for the tables.
+    piece_bytes: u64,
     /// Whether the record before was long.
     peeks: bool,
     records: u64,
 }
 
 impl<'a> Walker<'a> {
-    pub(super) fn new(source: &'a Source<'a>) -> Result<Self, Stop> {
+    pub(super) fn new(source: &'a Source<'a>, slot_bytes: usize) -> Result<Self, Stop> {
         let segments = &source.map.segments;
         let after =
             segments.partition_point(|segment| segment.header.first_lsn <= source.first_lsn);
@@ -84,6 +84,8 @@ impl<'a> Walker<'a> {
             position: SEGMENT_HEADER_BYTES,
             lsn: Lsn(first_lsn.0.saturating_sub(1)),
             long: None,
+            records_bytes: slot_bytes as u64 / 2,
+            piece_bytes: (slot_bytes - slot_bytes / 8) as u64,
             peeks: true,
             records: 0,
         })
@@ -98,7 +100,7 @@ impl<'a> Walker<'a> {
     pub(super) fn next(&mut self, slot: &mut [u8]) -> Result<Option<Job>, Stop> {
         loop {
             if let Some(long) = &mut self.long {
-                let piece = long.next_piece(&self.file);
+                let piece = long.next_piece(&self.file, self.piece_bytes);
                 if piece.body_crc.is_some() {
                     self.position = long.end;
                     self.long = None;
@@ -112,7 +114,7 @@ impl<'a> Walker<'a> {
             let wanted = if self.peeks {
                 PEEK_BYTES
             } else {
-                RECORDS_BYTES as u64
+                self.records_bytes
             };
             let len = wanted.min(file_bytes.saturating_sub(self.position));
             let window = slot
@@ -123,7 +125,7 @@ impl<'a> Walker<'a> {
                 self.next_segment()?;
                 continue;
             };
-            if header.len_bytes > RECORDS_BYTES as u64 {
+            if header.len_bytes > self.records_bytes {
                 self.peeks = true;
                 self.begin_long(&header)?;
                 continue;
@@ -244,9 +246,9 @@ impl<'a> Walker<'a> {
 }
 
 impl Long {
-    fn next_piece(&mut self, file: &Arc<dyn StorageFile>) -> Piece {
+    fn next_piece(&mut self, file: &Arc<dyn StorageFile>, piece_bytes: u64) -> Piece {
         // Cut where the file's pages are, so that payloads keep their alignment.
-        let cut = (self.position + PIECE_BYTES) & !4095;
+        let cut = (self.position + piece_bytes) & !4095;
         let end = cut.min(self.end);
         let start = self.position;
         let mut writes = Vec::new();
