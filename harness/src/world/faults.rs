@@ -12,9 +12,7 @@ impl World<'_> {
     /// Arms a fault.
     pub(crate) fn inject(&mut self, inject: &Inject) -> Outcome {
         let Disk::Simulated(storage) = &self.disk else {
-            let message =
-                "only simulated storage fails on demand; the scenario needs `storage: sim`";
-            return Err(Fault::of(ErrorKind::BusBadOptions, message));
+            return Err(only_simulated());
         };
         let scope = &self.stage.scope;
         let number = |num: &Option<crate::scenario::num::Num>| -> Outcome<Option<u64>> {
@@ -88,6 +86,12 @@ impl World<'_> {
             storage.spoil_journal("a step changed the files of the closed bus");
         }
     }
+}
+
+/// The error of a fault on a real disk.
+pub(super) fn only_simulated() -> Box<Fault> {
+    let message = "only simulated storage fails on demand; the scenario needs `storage: sim`";
+    Fault::of(ErrorKind::BusBadOptions, message)
 }
 
 fn never(fault: &storage::Fault) -> Box<Fault> {

@@ -1,6 +1,6 @@
 //! Steps that change which pages there are, and how they derive from each other.
 
-use super::{Choice, Generator, LENS, Page, num, wrap};
+use super::{Choice, Generator, Page, num, wrap};
 use crate::scenario::ast::{
     Allocate, Annotate, Connect, Custom, Derive, Elementwise, Lane, NewPage, PageArg, Semiring,
     Slice, Step, Transfer,
@@ -10,7 +10,11 @@ use crate::scenario::value::{Hex, Map, Name, Names};
 
 impl Generator {
     pub(super) fn new_page(&mut self, len: u64, parents: Vec<usize>, fails: bool) -> Option<Name> {
-        let live = self.pages.iter().filter(|page| page.live).count();
+        let live = self
+            .pages
+            .iter()
+            .filter(|page| page.live || page.limbo)
+            .count();
         if live >= self.profile.max_pages {
             return None;
         }
@@ -27,13 +31,15 @@ impl Generator {
             written: false,
             disconnected: false,
             unborn: false,
+            limbo: false,
         });
         Some(name)
     }
 
     pub(super) fn allocate(&mut self, choice: Choice) -> Option<()> {
-        let len = LENS
-            .get(usize::try_from(choice.a).ok()? % LENS.len())
+        let lens = self.profile.lens;
+        let len = lens
+            .get(usize::try_from(choice.a).ok()? % lens.len().max(1))
             .copied()?;
         let page = self.new_page(len, Vec::new(), false)?;
         let fill = (choice.b % 2 == 1).then(|| {
@@ -182,6 +188,45 @@ impl Generator {
         self.stage(Step::Allocate(Allocate { pages: vec![page] }), true)
     }
 
+    /// A page that derives from the newest one, so that chains grow long.
+    pub(super) fn deepen(&mut self, choice: Choice) -> Option<()> {
+        let parent = self.pages.iter().rposition(|page| {
+            page.live && !page.limbo && !page.given_up && !(page.derived && page.fails)
+        })?;
+        self.derive_from(parent, choice)
+    }
+
+    /// A page that derives from the first one, so that it has many children.
+    pub(super) fn widen(&mut self, choice: Choice) -> Option<()> {
+        self.derive_from(0, choice)
+    }
+
+    fn derive_from(&mut self, parent: usize, choice: Choice) -> Option<()> {
+        let (name, len) = self
+            .pages
+            .get(parent)
+            .map(|page| (page.name.clone(), page.len))?;
+        let derive = if choice.c.is_multiple_of(2) {
+            Derive::Copy(Names(vec![name]))
+        } else {
+            Derive::Custom(Custom {
+                name: Name::new("test.add"),
+                version: 1,
+                params: Some(Hex::new(vec![choice.b.to_le_bytes()[0]])),
+                of: Names(vec![name]),
+            })
+        };
+        let page = self.new_page(len, vec![parent], false)?;
+        let page = NewPage {
+            page,
+            size: None,
+            fill: None,
+            meta: Map::default(),
+            derive: Some(derive),
+        };
+        self.stage(Step::Allocate(Allocate { pages: vec![page] }), true)
+    }
+
     pub(super) fn connect(&mut self, choice: Choice) -> Option<()> {
         let child = self.pick(choice.b / 7, |page| {
             !page.derived && !page.written && !page.given_up
@@ -204,7 +249,7 @@ impl Generator {
     pub(super) fn may_be_stale(pages: &[Page], at: usize) -> bool {
         let mut waiting = vec![at];
         while let Some(page) = waiting.pop().and_then(|at| pages.get(at)) {
-            if page.derived && page.fails {
+            if (page.derived && page.fails) || page.limbo {
                 return true;
             }
             waiting.extend(&page.parents);
@@ -232,7 +277,7 @@ impl Generator {
         let has_children = |at: usize| {
             self.pages
                 .iter()
-                .any(|page| page.live && page.derived && page.parents.contains(&at))
+                .any(|page| (page.live || page.limbo) && page.derived && page.parents.contains(&at))
         };
         let at = self.pick(choice.a, |page| {
             !page.fresh && !page.given_up && page.name.as_str() != "p0"

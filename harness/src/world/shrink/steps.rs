@@ -1,4 +1,4 @@
-//! Makes a failing scenario shorter, step by step, for as long as it fails.
+//! Removes steps from a failing scenario, for as long as it fails.
 //!
 //! What is removed is decided by trying: first long stretches, then shorter ones, then single steps, over and over until no
 //! step can go (delta debugging, Zeller and Hildebrandt 2002, without its complements, which steps that build on
@@ -80,7 +80,7 @@ fn lists(steps: &Steps) -> Vec<Path> {
     found
 }
 
-fn count(steps: &Steps) -> usize {
+pub(super) fn count(steps: &Steps) -> usize {
     let mut waiting = vec![steps];
     let mut count = 0;
     while let Some(steps) = waiting.pop() {
@@ -96,6 +96,7 @@ fn inner(step: &Step) -> Vec<&Steps> {
         Step::Transaction(step) => vec![&step.steps],
         Step::Repeat(step) => vec![&step.steps],
         Step::Fails(step) => vec![&step.steps],
+        Step::Storm(step) => vec![&step.steps],
         Step::Concurrent(lists) => lists.iter().collect(),
         _ => Vec::new(),
     }
@@ -110,6 +111,7 @@ fn list<'a>(steps: &'a mut Steps, path: &[(usize, usize)]) -> Option<&'a mut Ste
         Step::Transaction(step) => &mut step.steps,
         Step::Repeat(step) => &mut step.steps,
         Step::Fails(step) => &mut step.steps,
+        Step::Storm(step) => &mut step.steps,
         Step::Concurrent(lists) => lists.get_mut(*number)?,
         _ => return None,
     };

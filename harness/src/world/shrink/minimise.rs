@@ -1,0 +1,138 @@
+//! Everything that makes a scenario smaller, one after another, until nothing helps.
+
+use std::time::{Duration, Instant};
+
+use super::{names, steps, values};
+use crate::scenario::{Scenario, parse_str, print};
+
+/// How much may be tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Candidates that are run at most.
+    pub tries: usize,
+    /// How long it may take; a candidate that runs then is waited for.
+    pub duration: Duration,
+}
+
+/// A scenario made smaller.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shrunk {
+    /// The smallest that was found to fail. That of the beginning, if nothing smaller does.
+    pub scenario: Scenario,
+    /// Candidates that were run.
+    pub tries: usize,
+    /// Steps at the beginning, those inside of others counted.
+    pub steps_before: usize,
+    /// Steps at the end.
+    pub steps_after: usize,
+}
+
+/// Makes a failing scenario as small as the budget allows: fewer steps, fewer faults, shorter payloads, lower numbers, short
+/// names.
+///
+/// `fails` says whether a candidate still shows the failure that matters. Candidates that no file could hold (such
+/// as one without a check) are not tried. The result is what `mmsb run` reads.
+#[must_use]
+pub fn minimise(
+    scenario: &Scenario,
+    budget: Budget,
+    mut fails: impl FnMut(&Scenario) -> bool,
+) -> Shrunk {
+    let start = Instant::now();
+    let mut tries = 0;
+    let mut try_it = |candidate: &Scenario| {
+        if tries >= budget.tries || start.elapsed() >= budget.duration {
+            return false;
+        }
+        if parse_str("candidate", &print(candidate)).is_err() {
+            return false;
+        }
+        tries += 1;
+        fails(candidate)
+    };
+    let mut best = scenario.clone();
+    loop {
+        let before = print(&best).len();
+        best = steps::shrink(&best, usize::MAX, &mut try_it);
+        best = values::unwrapped(&best, &mut try_it);
+        best = values::lowered(&best, &mut try_it);
+        if print(&best).len() >= before {
+            break;
+        }
+    }
+    best = names::shortened(&best, &mut try_it);
+    Shrunk {
+        steps_before: steps::count(&scenario.steps),
+        steps_after: steps::count(&best.steps),
+        scenario: best,
+        tries,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Cell;
+    use crate::world::{Context, Signature, run};
+
+    fn signature(scenario: &Scenario) -> Option<Signature> {
+        let outcome = run(scenario, &Cell::default(), &Context::default());
+        outcome.failure().map(Signature::of)
+    }
+
+    #[test]
+    fn a_scenario_shrinks_to_what_its_failure_needs() {
+        let text = "
+version: 1
+options: {segment: 8KiB, appliers: 2, propagation: deferred}
+pages: {p17: 4KiB, p3: {size: 200, fill: {random: 9}}, p5: {derive: {copy: p3}}}
+steps:
+  - write: {page: p17, at: 12, random: {seed: 991, len: 100}}
+  - commit
+  - repeat: {times: 3, steps: [{write: {page: p3, at: 40, hex: \"aabbccdd\"}}, commit: buffered]}
+  - checkpoint
+  - storm:
+      faults: [{on: log.sync, nth: 7, kind: failed}, {on: names.sync, nth: 3, kind: failed}]
+      steps: [{write: {page: p17, text: abc}}, commit, maintain]
+  - expect: {page: p3, at: 41, hex: \"bb\"}
+  - expect: {page: p3, at: 42, hex: \"00\"}
+  - replay
+";
+        let scenario = parse_str("long", text).unwrap();
+        let wanted = signature(&scenario).unwrap();
+        let budget = Budget {
+            tries: 2000,
+            duration: Duration::from_secs(60),
+        };
+        let shrunk = minimise(&scenario, budget, |candidate| {
+            signature(candidate).as_ref() == Some(&wanted)
+        });
+        let printed = print(&shrunk.scenario);
+        assert_eq!(signature(&shrunk.scenario), Some(wanted), "{printed}");
+        assert_eq!(shrunk.steps_after, 1, "{printed}");
+        assert!(shrunk.tries < 1000, "{}", shrunk.tries);
+        assert!(!printed.contains("options"), "{printed}");
+        assert!(
+            !printed.contains("p17") && !printed.contains("p5"),
+            "{printed}"
+        );
+    }
+
+    #[test]
+    fn a_budget_is_kept_and_what_cannot_be_read_is_not_tried() {
+        let text = "version: 1\npages: {a: 64}\nsteps: [{write: {page: a, hex: \"00\"}}, commit, {expect: {pages: 1}}]\n";
+        let scenario = parse_str("short", text).unwrap();
+        let budget = Budget {
+            tries: 3,
+            duration: Duration::from_secs(60),
+        };
+        let mut asked = 0;
+        let shrunk = minimise(&scenario, budget, |candidate| {
+            asked += 1;
+            assert!(parse_str("candidate", &print(candidate)).is_ok());
+            false
+        });
+        assert_eq!((asked, shrunk.tries), (3, 3));
+        assert_eq!(shrunk.scenario, scenario);
+    }
+}
