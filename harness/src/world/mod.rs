@@ -35,7 +35,7 @@ pub use expect::COUNTERS;
 pub use failure::{Difference, Failure};
 pub use resume::{Milestone, OnMilestone, Resume};
 pub use run::{Context, Outcome, Progress, Verdict, run};
-pub use shrink::{Budget, Shrunk, minimise, shrink};
+pub use shrink::{Budget, Shrunk, count_steps, minimise, shrink};
 pub use signature::Signature;
 pub use storage::{Operations, SimulatedStorage};
 pub use sweep::{Coverage, Grain, universe, widened};

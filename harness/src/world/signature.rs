@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::failure::Failure;
 
 /// What a failure is about: which kind, which invariant, at which place.
 ///
 /// Two failures with one signature are taken for one finding, and a shorter scenario that fails with another
 /// signature is not taken for the same.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Signature {
     /// `difference`, `panic`, `order`, the kind of error that the engine gave, or `failure` for all else.
     pub kind: String,

@@ -9,4 +9,5 @@ mod steps;
 mod values;
 
 pub use minimise::{Budget, Shrunk, minimise};
+pub use steps::count as count_steps;
 pub use steps::shrink;

@@ -80,7 +80,9 @@ fn lists(steps: &Steps) -> Vec<Path> {
     found
 }
 
-pub(super) fn count(steps: &Steps) -> usize {
+/// How many steps there are, those inside of others counted.
+#[must_use]
+pub fn count(steps: &Steps) -> usize {
     let mut waiting = vec![steps];
     let mut count = 0;
     while let Some(steps) = waiting.pop() {
