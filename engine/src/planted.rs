@@ -44,7 +44,41 @@ mod live {
         };
     }
 
-    include!("planted_bugs.rs");
+    bugs! {
+        FreedPageNotZeroed = "alloc-freed-page-not-zeroed": "A page starts with what a freed one held there.";
+        SlotGivenTwice = "alloc-slot-given-twice": "Some slots of a slab are given to two pages.";
+        ExtentOverlap = "alloc-extents-overlap": "The last 4 KiB of a long page are given to the next as well.";
+        GenerationNotRaised = "alloc-generation-not-raised": "An id whose page was freed stands for the next page at its position.";
+        DiffMissesTail = "delta-diff-misses-tail": "A difference in the last bytes, behind whole words, is not seen.";
+        MaskShifted = "delta-mask-shifted": "The second range of a mask is written one byte too far.";
+        RotationSkipsSync = "log-sync-skips-older-segments": "After a rotation only the newest segment is synced.";
+        ChecksumShort = "log-checksum-too-short": "The last sector of long records and images is not covered by the checksum.";
+        AcknowledgedUnsynced = "log-acknowledged-unsynced": "One in four syncs of the log is not done, and acknowledged.";
+        SyncErrorForgotten = "log-sync-error-forgotten": "A sync that fails is tried again, and what the first one lost is taken for durable.";
+        FlushLeftOut = "log-flush-left-out": "A buffered commit is acknowledged before it is handed to the operating system.";
+        RotationSkipsNames = "log-rotation-skips-names": "The name of a new segment is not synced.";
+        LostWakeUp = "log-lost-wake-up": "A commit that finds another one syncing waits for ever.";
+        RecordRepeated = "recovery-repeats-a-record": "The last record that a checkpoint stands for is applied again.";
+        BarrierForgotten = "recovery-forgets-a-barrier": "Writes that come before a transfer or a disconnection are applied after it.";
+        ApplierSkips = "recovery-applier-skips-pages": "With several appliers nobody applies the writes of some pages.";
+        ImageBeforeRecord = "checkpoint-image-before-record": "An image becomes durable before the record that it stands for.";
+        DirtyTooShort = "checkpoint-dirty-too-short": "Of a long write only the first 4 KiB are noted as changed since the last checkpoint.";
+        ManifestNotSynced = "checkpoint-manifest-not-synced": "A manifest is renamed into place before it is synced.";
+        EpochNotRestored = "checkpoint-epoch-not-restored": "After recovery from a checkpoint epochs start at zero.";
+        AnnotationsLost = "checkpoint-annotations-lost": "A checkpoint loses the annotations of pages.";
+        TransferKeepsImages = "checkpoint-transfer-keeps-images": "The checkpoint after a transfer does not hold the page under its new id.";
+        WaveIgnoresLevels = "wave-ignores-levels": "A page is computed before all of its parents are.";
+        SecondChangeDropped = "wave-drops-second-change": "Of two changes that reach a page the second is forgotten.";
+        CutOffTooEarly = "wave-cut-off-too-early": "A change of a single byte ends the wave.";
+        WindowOffByOne = "wave-window-off-by-one": "Of a slice the last byte that a change reaches is not computed.";
+        FailureForgotten = "wave-failure-forgotten": "A page whose transform fails keeps its old bytes and is not stale.";
+        DeferredDropped = "wave-deferred-dropped": "Of changes that wait for a deferred wave only the first three are kept.";
+        SiblingsForgotten = "graph-siblings-forgotten": "When a page is disconnected its former parents no longer tell their other children.";
+        ViewBehind = "view-behind": "A view shows derived pages that are behind their parents.";
+        LossNotCounted = "event-loss-not-counted": "A slow subscriber is not told how much it missed.";
+        EventForgetsFree = "event-forgets-frees": "Subscribers are not told of freed pages.";
+        EpochNotMoved = "page-epoch-not-moved": "The epoch of a page that others derive from stays behind.";
+    }
 
     /// Whether this is the bug that is live.
     #[must_use]

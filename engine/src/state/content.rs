@@ -1,5 +1,6 @@
 //! Reading and writing the bytes of pages, under the locks of their stripes.
 
+use crate::planted::planted;
 use parking_lot::RwLockReadGuard;
 
 use super::State;
@@ -68,7 +69,11 @@ impl State {
                 copied.is_some(),
                 "the table places a page outside of the arena"
             );
-            slot.touch(lsn.0);
+            if planted!(EpochNotMoved) && slot.has_children() {
+                slot.set_lsn(lsn.0);
+            } else {
+                slot.touch(lsn.0);
+            }
             slot.mark_dirty(run.offset, len_bytes);
             if slot.has_children()
                 && let Some(node) = graph.node_of(run.page.index())

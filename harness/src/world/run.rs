@@ -451,7 +451,13 @@ impl<'c> World<'c> {
             .zip(view.pages())
             .map(|(name, (_, bytes))| (name.into_owned(), bytes.to_vec()));
         let pages: BTreeMap<String, Vec<u8>> = pages.collect();
+        let seen = view.pages().map(|(id, bytes)| (id, bytes.to_vec()));
+        let seen: Vec<_> = seen.collect();
         drop(view);
+        // A read below would let a wave catch up, so what the view showed is compared itself.
+        for (id, bytes) in seen {
+            compare::seen(&mut self.model, &self.stage.names, id, &bytes)?;
+        }
         for id in ids {
             compare::page(bus, &mut self.model, &self.stage.names, id)?;
         }

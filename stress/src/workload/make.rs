@@ -128,6 +128,7 @@ fn swarm(kind: Kind, flavour: Flavour, rng: &mut Rng) -> (Profile, Options) {
     }
     if rng.one_in(4) {
         options.durability = rng.pick(&[Durability::Memory, Durability::Buffered]);
+        profile.says_sync = true;
     }
     let trims = rng.one_in(3);
     if trims && flavour != Flavour::Replayed {

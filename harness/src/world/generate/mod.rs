@@ -52,6 +52,8 @@ pub struct Profile {
     pub max_write_bytes: u64,
     /// Whether the log alone is asked for the state. It cannot be where old segments go.
     pub replays: bool,
+    /// Whether commits that must be synced say so, as they must where the options make another durability the usual.
+    pub says_sync: bool,
 }
 
 impl Default for Profile {
@@ -63,6 +65,7 @@ impl Default for Profile {
             lens: &LENS,
             max_write_bytes: 100,
             replays: true,
+            says_sync: false,
         }
     }
 }
@@ -348,7 +351,7 @@ impl Generator {
 
     fn commit_as(&mut self, durability: Durability) -> Option<()> {
         self.push(Step::Commit(
-            (durability != Durability::Sync).then_some(durability),
+            (durability != Durability::Sync || self.profile.says_sync).then_some(durability),
         ));
         for page in &mut self.pages {
             (page.fresh, page.given_up) = (false, false);

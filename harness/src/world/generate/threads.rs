@@ -52,9 +52,7 @@ impl Generator {
                 at: Num::new(at),
                 data: random(number, write_len),
             }));
-            push(Step::Commit(
-                (durability != Durability::Sync).then_some(durability),
-            ));
+            push(Step::Commit(Some(durability)));
             match draw(6) {
                 0 => push(Step::Checkpoint),
                 1 => push(Step::Maintain),
@@ -74,9 +72,9 @@ impl Generator {
                             derive: None,
                         }],
                     }));
-                    push(Step::Commit(None));
+                    push(Step::Commit(Some(Durability::Sync)));
                     push(Step::Free(PageArg { page: own }));
-                    push(Step::Commit(None));
+                    push(Step::Commit(Some(Durability::Sync)));
                 }
                 _ => {}
             }
