@@ -67,7 +67,6 @@ mod live {
         EpochNotRestored = "checkpoint-epoch-not-restored": "After recovery from a checkpoint epochs start at zero.";
         AnnotationsLost = "checkpoint-annotations-lost": "A checkpoint loses the annotations of pages.";
         TransferKeepsImages = "checkpoint-transfer-keeps-images": "The checkpoint after a transfer does not hold the page under its new id.";
-        WaveIgnoresLevels = "wave-ignores-levels": "A page is computed before all of its parents are.";
         SecondChangeDropped = "wave-drops-second-change": "Of two changes that reach a page the second is forgotten.";
         CutOffTooEarly = "wave-cut-off-too-early": "A change of a single byte ends the wave.";
         WindowOffByOne = "wave-window-off-by-one": "Of a slice the last byte that a change reaches is not computed.";

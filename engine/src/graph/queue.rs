@@ -82,11 +82,6 @@ impl WorkQueue {
             }
             return;
         }
-        let level = if planted!(WaveIgnoresLevels) {
-            level.min(self.level.wrapping_add(1).max(1))
-        } else {
-            level
-        };
         if level as usize >= self.heads.len() {
             self.heads.resize(level as usize + 1, END);
         }

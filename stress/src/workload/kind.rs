@@ -164,7 +164,12 @@ impl Kind {
             ],
             Self::WideGraph => &[(V::Widen, 25), (V::Free, 4), (V::Connect, 4)],
             Self::DeepGraph => &[(V::Deepen, 25), (V::Derive, 8), (V::Disconnect, 4)],
-            Self::LargePages => &[(V::Write, 20), (V::Fill, 10), (V::Maintain, 6)],
+            Self::LargePages => &[
+                (V::Write, 20),
+                (V::Fill, 10),
+                (V::Maintain, 6),
+                (V::CrashDrawn, 6),
+            ],
             Self::TinyPages => &[(V::Allocate, 60), (V::Free, 15)],
             Self::CheckpointStorm => &[(V::Checkpoint, 25), (V::Crash, 4)],
             Self::ReopenStorm => &[

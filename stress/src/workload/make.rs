@@ -120,10 +120,11 @@ fn swarm(kind: Kind, flavour: Flavour, rng: &mut Rng) -> (Profile, Options) {
         propagation: rng.one_in(3).then_some(Propagation::Deferred),
         ..Options::default()
     };
-    if rng.one_in(3) {
+    // Threads that start and end cost more than what they do here.
+    if rng.one_in(8) {
         options.threads = num(1 + rng.below(3));
     }
-    if rng.one_in(2) {
+    if rng.one_in(5) {
         options.appliers = num(1 + rng.below(4));
     }
     if rng.one_in(4) {

@@ -1,7 +1,9 @@
 //! Steps that end the bus, and storms.
 
 use super::{Choice, Generator, Page, num, wrap};
-use crate::scenario::ast::{Compress, Options, Propagation, Step, Steps, Storm, StormEnd};
+use crate::scenario::ast::{
+    Compress, Durability, Options, Propagation, Step, Steps, Storm, StormEnd,
+};
 use crate::scenario::crash::Crash;
 use crate::scenario::fault::{Act, FaultKind, Holds, Inject, Site};
 use crate::world::atlas::{ATLAS, Promise};
@@ -30,6 +32,26 @@ impl Generator {
         self.push(Step::Crash(crash));
         self.push(Step::Open(Options::default()));
         Some(())
+    }
+
+    /// A crash for which not all is synced before, as it is for [`Self::crash`], whose steps old inputs rely on.
+    pub(super) fn crash_amid(&mut self, crash: Crash, choice: Choice) -> Option<()> {
+        if !self.profile.crashes {
+            return None;
+        }
+        self.leave(choice.b);
+        self.crash(crash)
+    }
+
+    /// Commits what is staged in some durability, if it can be lost: the generator has to know which pages there are.
+    fn leave(&mut self, number: u32) {
+        if self.staged && !self.structural {
+            match number % 4 {
+                0 => self.commit_as(Durability::Memory),
+                1 | 2 => self.commit_as(Durability::Buffered),
+                _ => self.commit_as(Durability::Sync),
+            };
+        }
     }
 
     /// Opens the bus with other options.
@@ -62,6 +84,7 @@ impl Generator {
         if !self.profile.crashes {
             return None;
         }
+        self.leave(choice.b >> 8);
         self.settle();
         self.subscribed = false;
         let candidates: Vec<Site> = sites().collect();

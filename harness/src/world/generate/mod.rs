@@ -15,11 +15,11 @@ pub use verb::Verb;
 
 use crate::scenario::ErrorKind;
 use crate::scenario::ast::{
-    Drain, Durability, Fails, Options, PageSpec, Propagation, Replay, ReplayTo, Scenario, Snapshot,
-    Step, StorageKind, Subscribe, VERSION, Write,
+    Allocate, Drain, Durability, Fails, NewPage, Options, PageSpec, Propagation, Replay, ReplayTo,
+    Scenario, Snapshot, Step, StorageKind, Subscribe, VERSION, Write,
 };
 use crate::scenario::crash::Crash;
-use crate::scenario::data::{Data, Random};
+use crate::scenario::data::{Data, Random, Region};
 use crate::scenario::expect::Expect;
 use crate::scenario::num::{Expr, Num, Unit};
 use crate::scenario::value::{Hex, Located, Map, Name, Names};
@@ -234,8 +234,23 @@ impl Generator {
         if self.profile.replays {
             self.push(Step::Replay(Replay::default()));
         } else {
-            let page = Name::new("p0");
-            self.push(Step::Expect(Expect::Same(Names(vec![page.clone(), page]))));
+            // Any other page may be stale by now.
+            let page = Name::new("last");
+            self.push(Step::Allocate(Allocate {
+                pages: vec![NewPage {
+                    page: page.clone(),
+                    size: Some(num(FIRST_LEN)),
+                    fill: None,
+                    meta: Map::default(),
+                    derive: None,
+                }],
+            }));
+            self.push(Step::Commit(Some(Durability::Sync)));
+            self.push(Step::Expect(Expect::Zero(Region {
+                page,
+                at: Num::ZERO,
+                len: None,
+            })));
         }
         let first = PageSpec {
             size: Some(num(FIRST_LEN)),
@@ -325,8 +340,10 @@ impl Generator {
             Verb::Reopen => self.alone(Step::Reopen(Options::default())),
             Verb::Reconfigure => self.reconfigure(choice),
             Verb::Crash => self.crash(Crash::Forgetful),
-            Verb::CrashProcess => self.crash(Crash::Process),
-            Verb::CrashDrawn => self.crash(Crash::Drawn(num(u64::from(choice.c)))),
+            Verb::CrashProcess => self.crash_amid(Crash::Process, choice),
+            Verb::CrashDrawn => {
+                self.crash_amid(Crash::Drawn(num(u64::from(choice.c % 10_000))), choice)
+            }
             Verb::BeginStorm => self.begin_storm(choice),
             Verb::EndStorm => self.end_storm(),
             Verb::Mark => self.mark(),

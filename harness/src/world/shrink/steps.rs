@@ -33,6 +33,31 @@ pub fn shrink(
     }
 }
 
+/// The scenario without the steps behind the one that fails, found by halving. Its last step stays: it may be the
+/// only check, without which it would be no scenario.
+pub(super) fn cut(scenario: &Scenario, fails: &mut impl FnMut(&Scenario) -> bool) -> Scenario {
+    let Some((last, before)) = scenario.steps.split_last() else {
+        return scenario.clone();
+    };
+    let of = |len: usize| {
+        let mut candidate = scenario.clone();
+        candidate.steps = before.iter().take(len).cloned().collect();
+        candidate.steps.push(last.clone());
+        candidate
+    };
+    // With so many it does not fail, and with so many it does.
+    let (mut low, mut high) = (0, before.len());
+    while low + 1 < high {
+        let middle = low.midpoint(high);
+        if fails(&of(middle)) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    of(high)
+}
+
 /// Where a list of steps is: the position of a step, and which of its lists, from the outside in.
 type Path = Vec<(usize, usize)>;
 

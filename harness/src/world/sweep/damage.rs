@@ -57,8 +57,12 @@ impl Damage {
         let torn = draw(count + 1);
         let tear = match pending.get(torn) {
             Some(Effect::Write { bytes, .. }) if bytes.len() > 1 && draw(2) == 1 => {
-                // At a sector of what is long, mostly; at any byte of it else.
-                let cut = 1 + draw(bytes.len() - 1);
+                // At a sector of what is long, mostly: often the last one; at any byte else.
+                let last = bytes.len() - 1;
+                let cut = match draw(4) {
+                    0 => last,
+                    _ => 1 + draw(last),
+                };
                 let sector = cut / SECTOR_BYTES * SECTOR_BYTES;
                 let cut = if sector > 0 && draw(4) > 0 {
                     sector
