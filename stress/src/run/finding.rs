@@ -66,6 +66,10 @@ impl Finding {
             {
                 format!("mmsb run {file}")
             }
+            Campaign::Kill => format!(
+                "mmsb-stress repro {file} --campaign kill --seed {}",
+                self.job.seed
+            ),
             campaign => format!("mmsb-stress repro {file} --campaign {campaign}"),
         }
     }
@@ -150,7 +154,7 @@ impl Case<'_> {
             scenario: String::new(),
         };
         best.about = format!("Found by the stress runner: {}", self.found.signature);
-        let text = self.text(&best, &finding);
+        let mut text = self.text(&best, &finding);
         // What is verified is what will be read from the file.
         let read = parse_str(&finding.file, &text);
         finding.reproduction = match read.map(|read| fails(&read)) {
@@ -160,6 +164,10 @@ impl Case<'_> {
         };
         if let Some(error) = error {
             return Err(error);
+        }
+        if finding.reproduction == Reproduction::Never {
+            let note = "tries.\n# It did not fail again when it was tried.\n";
+            text = text.replacen("tries.\n", note, 1);
         }
         let path = directory.join(&finding.file);
         if let Some(folder) = path.parent() {

@@ -1,5 +1,6 @@
 //! Joins the shards of a run.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,9 +16,17 @@ use super::state::State;
 /// When a directory holds no run, or the runs are no shards of one.
 pub fn merge(directories: &[PathBuf], out: &Path) -> Result<State, RunError> {
     let mut all: Option<(PathBuf, State)> = None;
+    let mut numbers: BTreeMap<u64, PathBuf> = BTreeMap::new();
     fs::create_dir_all(out).map_err(RunError::file("make", out))?;
     for directory in directories {
         let state = State::load(directory)?;
+        if let Some(one) = numbers.insert(state.shard.number, directory.clone()) {
+            return Err(RunError::Apart {
+                one,
+                other: directory.clone(),
+                why: "they are the same shard",
+            });
+        }
         for finding in &state.findings {
             let to = out.join(&finding.file);
             if let Some(folder) = to.parent() {
@@ -53,9 +62,6 @@ fn add(mut sum: State, other: State) -> Result<State, &'static str> {
     if sum.shard.of != other.shard.of {
         return Err("they are of fleets of different sizes");
     }
-    if sum.shard.number == other.shard.number {
-        return Err("they are the same shard");
-    }
     for (campaign, more) in other.campaigns {
         let of = sum.campaigns.entry(campaign).or_default();
         of.scenarios += more.scenarios;
@@ -86,8 +92,6 @@ fn add(mut sum: State, other: State) -> Result<State, &'static str> {
     if other.elapsed_s > sum.elapsed_s {
         (sum.series, sum.elapsed_s) = (other.series, other.elapsed_s);
     }
-    // Later ones are compared with all that came before by the number alone, which must not repeat.
-    sum.shard.number = sum.shard.number.max(other.shard.number);
     Ok(sum)
 }
 
@@ -117,7 +121,7 @@ mod tests {
         let state = merge(&shards, &at.join("all")).unwrap();
         assert_eq!((state.scenarios(), state.steps()), (60, 15));
         assert!(at.join("all/state.json").exists());
-        let twice = [shards[0].clone(), shards[0].clone()];
+        let twice = [shards[0].clone(), shards[1].clone(), shards[0].clone()];
         let error = merge(&twice, &at.join("no")).unwrap_err().to_string();
         assert!(error.contains("same shard"), "{error}");
         let other = [shards[0].clone(), shard(at, 2, "b")];

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mmsb_harness::scenario::parse_str;
+use mmsb_harness::scenario::{Scenario, parse_str, print};
 use mmsb_harness::world::Signature;
 use parking_lot::Mutex;
 
 use super::error::RunError;
-use super::finding::{Case, Finding, Reproduction, found};
+use super::finding::{self, Case, Finding, Reproduction, found};
 use super::options::Options;
 use super::schedule::{self, Turn};
 use super::state::{STATE_FILE, State};
@@ -300,6 +300,36 @@ impl Pool<'_> {
         false
     }
 
+    /// What a kill found may show without one, and then can be made small in a moment.
+    fn without_kill(
+        &self,
+        job: Job,
+        scenario: &Scenario,
+        found: &Found,
+        timeout: Duration,
+        worker: &mut Worker,
+    ) -> Result<(Job, Found), RunError> {
+        if job.campaign != Campaign::Kill {
+            return Ok((job, found.clone()));
+        }
+        let simulated = Job {
+            campaign: Campaign::Sim,
+            ..job
+        };
+        let request = Request {
+            job: simulated,
+            scenario: Some(print(scenario)),
+        };
+        let answer = worker.ask(&request, timeout, self.stop)?;
+        Ok(match finding::found(Campaign::Sim, &answer) {
+            Some(found) => {
+                self.shared.lock().known.insert(found.signature.clone());
+                (simulated, found)
+            }
+            None => (job, found.clone()),
+        })
+    }
+
     /// Makes a finding small and writes it down.
     fn settle(
         &self,
@@ -316,11 +346,12 @@ impl Pool<'_> {
             .as_ref()
             .and_then(|text| parse_str("found", text).ok())
             .unwrap_or(made.scenario);
+        let (job, found) = self.without_kill(turn.job, &scenario, found, timeout, worker)?;
         let case = Case {
-            job: turn.job,
+            job,
             workload: made.kind.as_str(),
             scenario: &scenario,
-            found,
+            found: &found,
             at_s: self.elapsed_s(),
             timeout,
             budget: self.options.budget,
