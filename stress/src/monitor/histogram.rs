@@ -7,22 +7,12 @@ const PARTS: u64 = 8;
 const BUCKETS: usize = 64 * 8;
 
 /// Counts of durations, a bucket for every eighth of a doubling. It takes the same memory however much it counts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Histogram {
     /// Durations in each bucket, up to the last that has any.
     counts: Vec<u64>,
     total: u64,
     max_ns: u64,
-}
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self {
-            counts: Vec::new(),
-            total: 0,
-            max_ns: 0,
-        }
-    }
 }
 
 impl Histogram {

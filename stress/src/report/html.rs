@@ -40,10 +40,10 @@ fn head(out: &mut String, state: &State) {
     } else {
         " It was stopped before its end."
     };
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<p>{} scenarios and {} steps in {:.0} s, {:.0} steps a second. {} canaries failed, as they must.{stopped}</p>\
-         <p class=\"dim\">Seeds drawn from <code>{}</code>, shard {}; {} workers were replaced.</p>\n",
+         <p class=\"dim\">Seeds drawn from <code>{}</code>, shard {}; {} workers were replaced.</p>",
         state.scenarios(),
         state.steps(),
         state.elapsed_s,
@@ -54,9 +54,9 @@ fn head(out: &mut String, state: &State) {
         state.replaced_workers,
     );
     for (campaign, seed) in &state.silent {
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<p class=\"failed\">The canary of {campaign}, seed {seed}, did not fail: this run can find nothing.</p>\n"
+            "<p class=\"failed\">The canary of {campaign}, seed {seed}, did not fail: this run can find nothing.</p>"
         );
     }
 }
@@ -140,9 +140,9 @@ fn over_time(out: &mut String, state: &State) {
             Leak::Ok { .. } => "passed",
             Leak::Incomplete => "dim",
         };
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<p>{who}: <span class=\"{class}\">{}</span></p>\n",
+            "<p>{who}: <span class=\"{class}\">{}</span></p>",
             leak(verdict)
         );
     }

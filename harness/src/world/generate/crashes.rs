@@ -164,7 +164,8 @@ impl Generator {
 
 /// Whether a storm left a page what it was.
 fn is_same(before: &Page, after: &Page) -> bool {
-    before.live == after.live
+    !after.unsettled
+        && before.live == after.live
         && before.derived == after.derived
         && before.parents == after.parents
         && before.fails == after.fails

@@ -110,6 +110,8 @@ struct Page {
     unborn: bool,
     /// A storm left open what became of it, so nothing is done with it any more.
     limbo: bool,
+    /// The open storm changed more of it than its bytes, whatever it is again since.
+    unsettled: bool,
 }
 
 /// Makes a scenario, verb by verb.
@@ -178,6 +180,7 @@ impl Generator {
             disconnected: false,
             unborn: false,
             limbo: false,
+            unsettled: false,
         };
         Self {
             profile,

@@ -32,6 +32,7 @@ impl Generator {
             disconnected: false,
             unborn: false,
             limbo: false,
+            unsettled: false,
         });
         Some(name)
     }
@@ -191,7 +192,8 @@ impl Generator {
     /// A page that derives from the newest one, so that chains grow long.
     pub(super) fn deepen(&mut self, choice: Choice) -> Option<()> {
         let parent = self.pages.iter().rposition(|page| {
-            page.live && !page.limbo && !page.given_up && !(page.derived && page.fails)
+            let fails = page.derived && page.fails;
+            page.live && !page.limbo && !page.given_up && !fails
         })?;
         self.derive_from(parent, choice)
     }
@@ -237,7 +239,9 @@ impl Generator {
             .map(|page| (page.name.clone(), page.len))?;
         let (derive, parents, _) = self.function(choice, Some(len), Some(child))?;
         let fails = choice.c % 9 == 3;
+        let in_storm = self.storm.is_some();
         self.update(child, |page| {
+            page.unsettled |= in_storm;
             page.parents = parents;
             page.derived = true;
             page.fails = fails;
@@ -264,7 +268,9 @@ impl Generator {
         if Self::may_be_stale(&self.pages, at) || Self::may_be_stale(&self.committed, at) {
             return None;
         }
+        let in_storm = self.storm.is_some();
         self.update(at, |page| {
+            page.unsettled |= in_storm;
             page.parents.clear();
             page.derived = false;
             page.disconnected = true;
@@ -285,7 +291,9 @@ impl Generator {
         if has_children(at) {
             return None;
         }
+        let in_storm = self.storm.is_some();
         self.update(at, |page| {
+            page.unsettled |= in_storm;
             page.live = false;
             page.given_up = true;
         });
