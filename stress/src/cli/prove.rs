@@ -99,10 +99,11 @@ fn one(
 }
 
 fn line(proof: &Proof) -> String {
-    let word = if proof.is_good() {
-        styled(GOOD, "ok")
-    } else {
-        styled(BAD, "SURVIVED")
+    let word = match &proof.finding {
+        _ if proof.is_good() => styled(GOOD, "ok"),
+        Some(_) if proof.name != CONTROL => styled(BAD, "SOMETHING ELSE"),
+        Some(_) => styled(BAD, "FOUND"),
+        None => styled(BAD, "SURVIVED"),
     };
     let figures = format!(
         "{:<32} {} scenarios, {:.1} s",

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::campaign::Campaign;
 use crate::run::{self, Finding, Options, RunError};
+use crate::worker::{Answer, Limits, Request, Worker};
 
 pub use report::markdown;
 
@@ -30,13 +31,18 @@ pub struct Proof {
     pub elapsed_s: f64,
     /// What was found.
     pub finding: Option<Finding>,
+    /// Whether the scenario that shows it passes when no bug is live: else something else was found.
+    pub passes_without: bool,
 }
 
 impl Proof {
     /// Whether it came as it must: a bug was found, and where there is none, nothing was.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.finding.is_some() == (self.name != CONTROL)
+        match self.finding {
+            Some(_) => self.name != CONTROL && self.passes_without,
+            None => self.name == CONTROL,
+        }
     }
 }
 
@@ -83,12 +89,38 @@ pub fn prove(
             lived_s.get_or_insert(now.state.elapsed_s);
         }
     })?;
+    let finding = state.findings.first().cloned();
+    let passes_without = match &finding {
+        Some(finding) => passes_without(&options, finding, stop)?,
+        None => true,
+    };
     Ok(Proof {
         name: name.to_owned(),
         about: about.to_owned(),
         scenarios: state.scenarios(),
         steps: state.steps(),
         elapsed_s: lived_s.unwrap_or(state.elapsed_s),
-        finding: state.findings.into_iter().next(),
+        finding,
+        passes_without,
     })
+}
+
+/// Runs the scenario of a finding in a worker without a bug.
+fn passes_without(
+    options: &Options,
+    finding: &Finding,
+    stop: &AtomicBool,
+) -> Result<bool, RunError> {
+    let mut worker = Worker::new(Limits {
+        program: options.program.clone(),
+        scratch: options.out.join("work").join("without"),
+        max_rss_bytes: options.max_rss_bytes,
+        planted: None,
+    });
+    let request = Request {
+        job: finding.job,
+        scenario: Some(finding.scenario.clone()),
+    };
+    let answer = worker.ask(&request, options.scenario_timeout, stop)?;
+    Ok(matches!(answer, Answer::Done(done) if done.failure.is_none()))
 }

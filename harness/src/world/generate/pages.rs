@@ -1,5 +1,7 @@
 //! Steps that change which pages there are, and how they derive from each other.
 
+use std::collections::BTreeSet;
+
 use super::{Choice, Generator, Page, num, wrap};
 use crate::scenario::ast::{
     Allocate, Annotate, Connect, Custom, Derive, Elementwise, Lane, NewPage, PageArg, Semiring,
@@ -154,15 +156,19 @@ impl Generator {
     pub(super) fn depends(&self, page: &Page, other: usize) -> bool {
         let wanted = self.pages.get(other).map(|page| &page.name);
         let mut waiting = vec![page];
+        // What a storm left open has the parents of both ways, which together may go round in a circle.
+        let mut seen = BTreeSet::new();
         while let Some(page) = waiting.pop() {
             if Some(&page.name) == wanted {
                 return true;
             }
-            waiting.extend(
-                page.parents
-                    .iter()
-                    .filter_map(|parent| self.pages.get(*parent)),
-            );
+            if !page.limbo || seen.insert(&page.name) {
+                waiting.extend(
+                    page.parents
+                        .iter()
+                        .filter_map(|parent| self.pages.get(*parent)),
+                );
+            }
         }
         false
     }

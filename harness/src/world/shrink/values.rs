@@ -17,19 +17,27 @@ enum Part {
     At(usize),
 }
 
-/// The scenario with every number, list and mapping as small as it can be.
-pub(super) fn lowered(scenario: &Scenario, fails: &mut impl FnMut(&Scenario) -> bool) -> Scenario {
+/// The scenario with every number, list and mapping as small as it can be, until `is_over` says that the budget is used up: reading
+/// candidates takes time too.
+pub(super) fn lowered(
+    scenario: &Scenario,
+    is_over: &dyn Fn() -> bool,
+    fails: &mut impl FnMut(&Scenario) -> bool,
+) -> Scenario {
     let mut best = scenario.clone();
     let Ok(mut tree) = serde_json::to_value(scenario) else {
         return best;
     };
     let mut pending = pointers(&tree);
-    while let Some(pointer) = pending.pop() {
+    while let Some(pointer) = pending.pop().filter(|_| !is_over()) {
         loop {
             let smaller = find(&tree, &pointer)
                 .map(|value| smaller(value, &pointer))
                 .unwrap_or_default();
             let found = smaller.into_iter().find_map(|change| {
+                if is_over() {
+                    return None;
+                }
                 let mut candidate = tree.clone();
                 apply(&mut candidate, &pointer, change)?;
                 let read = read(&candidate)?;
