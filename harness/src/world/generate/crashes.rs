@@ -148,7 +148,9 @@ impl Generator {
         }));
         for (at, page) in self.pages.iter_mut().enumerate() {
             let old = before.get(at);
-            if old.is_some_and(|old| is_same(old, page)) || page.unborn {
+            let is_settled = old.is_some_and(|old| is_same(old, page));
+            page.unsettled = false;
+            if is_settled || page.unborn || page.limbo {
                 continue;
             }
             page.limbo = true;
