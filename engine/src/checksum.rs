@@ -1,5 +1,7 @@
 //! CRC32C, the checksum of everything on disk.
 
+use crate::planted::planted;
+
 /// CRC32C (Castagnoli, reflected, as in iSCSI and ext4) of `bytes`.
 #[must_use]
 #[inline]
@@ -8,7 +10,11 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     if cfg!(mmsb_unchecked) {
         return 0;
     }
-    crc_fast::crc32_iscsi(bytes)
+    let covered = match bytes.len().checked_sub(512) {
+        Some(len) if planted!(ChecksumShort) && len > 512 => bytes.get(..len).unwrap_or(bytes),
+        _ => bytes,
+    };
+    crc_fast::crc32_iscsi(covered)
 }
 
 /// The checksum of two byte strings one after the other, from those of both, and the length of the second.

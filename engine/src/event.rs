@@ -1,5 +1,6 @@
 //! Subscriptions: who wants to know of commits is told, and a slow one is told what it missed.
 
+use crate::planted::planted;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -94,7 +95,7 @@ impl Publisher {
             let mut state = queue.state.lock();
             if state.events.len() >= queue.capacity {
                 state.events.pop_front();
-                state.lost += 1;
+                state.lost += u64::from(!planted!(LossNotCounted));
             }
             state.events.push_back(event.clone());
         }

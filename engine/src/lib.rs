@@ -24,6 +24,10 @@ mod log;
 mod lsn;
 mod options;
 mod page;
+#[cfg(mmsb_planted)]
+pub mod planted;
+#[cfg(not(mmsb_planted))]
+mod planted;
 mod recovery;
 mod refill;
 mod replay;

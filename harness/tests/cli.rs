@@ -745,3 +745,31 @@ fn a_required_gpu_makes_failures_of_skips() {
     let (_, last) = run("require");
     assert!(last.ends_with(" 0 skipped"), "{last}");
 }
+
+#[test]
+fn shrinking_leaves_what_fails_and_refuses_what_passes() {
+    let long = FAILS.replace(
+        "steps:\n",
+        "steps:\n  - write: {page: a, at: 20, random: {seed: 77, len: 30}}\n  - commit: buffered\n  - checkpoint\n",
+    );
+    let workspace = Workspace::new(&[("long.yaml", &long), ("passes.yaml", PASSES)]);
+    let ran = workspace.mmsb(&["shrink", "long.yaml"]).expect(0);
+    assert!(!ran.stdout.contains("checkpoint"), "{}", ran.stdout);
+    assert!(
+        ran.stderr.contains("difference at expect"),
+        "{}",
+        ran.stderr
+    );
+    fs::write(workspace.path("small.yaml"), &ran.stdout).unwrap();
+    workspace.mmsb(&["run", "small.yaml"]).expect(1);
+    workspace
+        .mmsb(&["shrink", "long.yaml", "--output", "other.yaml"])
+        .expect(0);
+    assert_eq!(workspace.read("other.yaml"), ran.stdout);
+    let refused = workspace.mmsb(&["shrink", "passes.yaml"]).expect(2);
+    assert!(
+        refused.stderr.contains("does not fail"),
+        "{}",
+        refused.stderr
+    );
+}

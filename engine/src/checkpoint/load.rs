@@ -1,5 +1,6 @@
 //! Bringing a state back from a checkpoint.
 
+use crate::planted::planted;
 use std::io;
 
 use super::format::{
@@ -238,7 +239,9 @@ fn structure(state: &State, manifest: &Manifest) -> Result<(), String> {
             entry.location,
             stripe,
         );
-        slot.set_epoch(entry.epoch);
+        if !planted!(EpochNotRestored) {
+            slot.set_epoch(entry.epoch);
+        }
         slot.set_lsn(entry.lsn.0);
         state
             .arena
@@ -264,6 +267,9 @@ fn structure(state: &State, manifest: &Manifest) -> Result<(), String> {
             .map_err(|error| error.to_string())?;
     }
     for (page, key, value) in &manifest.metadata {
+        if planted!(AnnotationsLost) {
+            break;
+        }
         state
             .annotate(
                 &mut structure,

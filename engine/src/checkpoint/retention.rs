@@ -1,5 +1,7 @@
 //! Which checkpoints, and which segments of the log, may go.
 
+use std::io::ErrorKind;
+
 use super::format::{images_name, manifest_name};
 use super::write::Checkpoints;
 use crate::bus::Bus;
@@ -15,16 +17,12 @@ const KEPT_SPARES: usize = 2;
 impl Checkpoints {
     /// Removes checkpoints that nobody needs beyond the two newest, and image files that none refers to.
     pub(super) fn drop_old(&mut self, bus: &Bus, segments: &[SegmentFile]) -> Result<(), Poison> {
-        let storage = bus.storage();
         let mut removed = Vec::new();
         while self.kept.len() > KEPT_CHECKPOINTS && self.second_suffices(bus, segments) {
             removed.push(self.kept.remove(0));
         }
         for old in &removed {
-            let name = manifest_name(old.sequence);
-            storage
-                .remove(&name)
-                .map_err(|error| bus.log().poison("removal", &name, None, &error))?;
+            remove(bus, &manifest_name(old.sequence))?;
         }
         let mut unused: Vec<u64> = removed
             .iter()
@@ -39,11 +37,8 @@ impl Checkpoints {
                 .iter()
                 .flat_map(|kept| &kept.images)
                 .any(|file| file.sequence == sequence);
-            let name = images_name(sequence);
             if !is_used {
-                storage
-                    .remove(&name)
-                    .map_err(|error| bus.log().poison("removal", &name, None, &error))?;
+                remove(bus, &images_name(sequence))?;
             }
         }
         sync_names(bus)
@@ -92,6 +87,16 @@ impl Checkpoints {
         }
         bus.log().recycle(&freed, KEPT_SPARES)?;
         Ok(freed.len() as u64)
+    }
+}
+
+/// Removes a file that nobody needs. That it is gone already is no error: a checkpoint that could not be read at an
+/// earlier open was passed over then and counts again now, but images that it shared with others may have gone with them.
+fn remove(bus: &Bus, name: &str) -> Result<(), Poison> {
+    match bus.storage().remove(name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(bus.log().poison("removal", name, None, &error)),
+        Ok(()) => Ok(()),
     }
 }
 

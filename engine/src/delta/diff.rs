@@ -8,6 +8,7 @@
 
 use super::error::DeltaError;
 use super::runs::{Delta, Run};
+use crate::planted::planted;
 
 /// Bytes compared at once while nothing differs.
 const BLOCK_BYTES: usize = 1024;
@@ -82,6 +83,9 @@ fn scan_block(base: usize, old: &[u8], new: &[u8], ranges: &mut Ranges) {
             ranges.push_mask(start, difference_mask(old, new));
         }
         start += CHUNK_BYTES;
+    }
+    if planted!(DiffMissesTail) {
+        return;
     }
     for (old, new) in old_rest.iter().zip(new_rest) {
         ranges.push_mask(start, u64::from(old != new));

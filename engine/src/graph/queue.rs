@@ -1,5 +1,6 @@
 //! The work of a wave: nodes to compute, by level, each with what of it is dirty.
 
+use crate::planted::planted;
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::dirty::{Span, Spans};
@@ -71,6 +72,9 @@ impl WorkQueue {
             return;
         };
         if slot.next != NOT_QUEUED {
+            if planted!(SecondChangeDropped) {
+                return;
+            }
             if slot.many == ONE && slot.span.is_near(span) {
                 slot.span = slot.span.union(span);
             } else {

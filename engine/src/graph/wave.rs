@@ -1,5 +1,6 @@
 //! One propagation pass: every affected derived page computed at most once, parents first.
 
+use crate::planted::planted;
 use std::{
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -243,7 +244,9 @@ impl<'a, 'm, M: PageBytes, O: WaveObserver> Wave<'a, 'm, M, O> {
                     self.summary.changed += 1;
                     self.observer
                         .changed(Node(node), vertex.page, &[changed.range()]);
-                    self.push_children(vertex, changed);
+                    if !(planted!(CutOffTooEarly) && changed.len_bytes() == 1) {
+                        self.push_children(vertex, changed);
+                    }
                 }
                 Ok(None) => {
                     self.summary.computed_bytes += span.len_bytes();
@@ -401,6 +404,9 @@ impl<'a, 'm, M: PageBytes, O: WaveObserver> Wave<'a, 'm, M, O> {
     fn fail(&mut self, node: u32, vertex: &Vertex, reason: StaleReason) {
         self.summary.failed += 1;
         self.observer.failed(Node(node), vertex.page, &reason);
+        if planted!(FailureForgotten) {
+            return;
+        }
         let old = self.stale.mark(node);
         self.stale.fail(node, reason);
         if self.stale.mark(node) != old {
@@ -478,7 +484,8 @@ fn reached(graph: &Graph, to: &Vertex, child: ChildRef, span: Span) -> Option<Sp
             let end = span.last.min(parent_start.saturating_add(last));
             (first <= end).then(|| Span {
                 first: first - parent_start + output_start,
-                last: end - parent_start + output_start,
+                last: (end - parent_start + output_start)
+                    .saturating_sub(u32::from(planted!(WindowOffByOne) && end > first)),
             })
         }
     }

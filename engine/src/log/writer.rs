@@ -8,6 +8,7 @@
 //! An error of a write or a sync poisons the writer: what did and did not reach the disk is then unknown, so nothing
 //! is tried again and nothing more is accepted.
 
+use crate::planted::planted;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -256,6 +257,9 @@ impl LogWriter {
 
     /// Hands everything up to `lsn` to the operating system.
     pub(crate) fn flush(&self, lsn: Lsn) -> Result<(), Poison> {
+        if planted!(FlushLeftOut) {
+            return self.check();
+        }
         if self.written_lsn.load(Ordering::Acquire) >= lsn.0 {
             return self.check();
         }
@@ -271,13 +275,27 @@ impl LogWriter {
         if self.durable_lsn.load(Ordering::Acquire) >= lsn.0 {
             return Ok(());
         }
+        while planted!(LostWakeUp) && self.io.is_locked() {
+            std::thread::park();
+        }
         let mut io = self.io.lock();
         if self.durable_lsn.load(Ordering::Acquire) >= lsn.0 {
             return Ok(());
         }
         let reached = self.seal_and_drain(&mut io)?;
+        if planted!(AcknowledgedUnsynced) && reached.0.is_multiple_of(4) {
+            self.durable_lsn.store(reached.0, Ordering::Release);
+            return Ok(());
+        }
+        if planted!(RotationSkipsSync) {
+            let older = io.unsynced.len().saturating_sub(1);
+            io.unsynced.drain(..older);
+        }
         // Oldest first: a segment must never be durable while the one before it is not.
         for segment in io.unsynced.drain(..) {
+            if planted!(SyncErrorForgotten) && segment.file.sync().is_err() {
+                continue;
+            }
             segment
                 .file
                 .sync()
@@ -474,7 +492,9 @@ impl LogWriter {
                 self.poison("creation", &segment_name(header.sequence), None, &error)
             })?;
         // Names must never become durable out of order, or a crash leaves a log with a gap.
-        self.sync_names()?;
+        if !planted!(RotationSkipsNames) {
+            self.sync_names()?;
+        }
         append.position = 0;
         append.push(&header.encode());
         if header.version >= COMPRESSED_VERSION {

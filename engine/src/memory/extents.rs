@@ -1,5 +1,6 @@
 //! Free ranges of an address range, in steps of 4 KiB.
 
+use crate::planted::planted;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Granularity and alignment of every extent.
@@ -47,7 +48,12 @@ impl Extents {
     pub(super) fn take_best(&mut self, len: u64) -> Option<u64> {
         let &(range_len, end) = self.by_len.range((len, 0)..).next()?;
         let start = end - range_len;
-        self.move_start(end, start, start + len);
+        let taken = if planted!(ExtentOverlap) && len > EXTENT_BYTES {
+            len - EXTENT_BYTES
+        } else {
+            len
+        };
+        self.move_start(end, start, start + taken);
         Some(start)
     }
 

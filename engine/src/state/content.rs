@@ -1,5 +1,6 @@
 //! Reading and writing the bytes of pages, under the locks of their stripes.
 
+use crate::planted::planted;
 use parking_lot::RwLockReadGuard;
 
 use super::State;
@@ -61,7 +62,11 @@ impl State {
                 let written = device_runs.write(self, slot.offset() + run.offset, run.bytes);
                 debug_assert!(written, "the table places a page outside of the arena");
             }
-            slot.touch(lsn.0);
+            if planted!(EpochNotMoved) && slot.has_children() {
+                slot.set_lsn(lsn.0);
+            } else {
+                slot.touch(lsn.0);
+            }
             slot.mark_dirty(run.offset, len_bytes);
             if slot.has_children()
                 && let Some(node) = graph.node_of(run.page.index())

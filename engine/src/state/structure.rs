@@ -3,6 +3,7 @@
 //! Everything here is a pure function of the sequence of operations: positions in the page table are
 //! reused last-freed-first, places in the arena are given by [`Placement`].
 
+use crate::planted::planted;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -161,7 +162,8 @@ impl State {
         if structure.free.pop().is_none() {
             structure.used += 1;
         }
-        let page = PageId::new(index, slot.generation() + 1);
+        let raised = u32::from(!(planted!(GenerationNotRaised) && slot.generation() > 0));
+        let page = PageId::new(index, slot.generation() + raised);
         self.arena.unpoison(offset, len_bytes as usize);
         slot.occupy(
             page.generation(),
@@ -224,7 +226,9 @@ impl State {
         // reader has a reference to these bytes and none can get one. What is on the device, or of another arena because
         // this state is a shadow, is out of bounds, and zeroed when it is given to the next page.
         let _ = unsafe {
-            if len_bytes >= DISCARD_BYTES {
+            if planted!(FreedPageNotZeroed) {
+                Some(())
+            } else if len_bytes >= DISCARD_BYTES {
                 self.arena.discard(offset, len_bytes as usize)
             } else {
                 self.arena.zero(offset, len_bytes as usize)
@@ -256,7 +260,9 @@ impl State {
             dirty: slot.dirty(),
         });
         // Images of earlier checkpoints carry the old id, so the next one must hold the whole page.
-        slot.set_dirty(u64::MAX);
+        if !planted!(TransferKeepsImages) {
+            slot.set_dirty(u64::MAX);
+        }
         Ok(new)
     }
 
@@ -337,7 +343,8 @@ impl State {
                 .page(*parent)
                 .and_then(|page| self.table.slot(page))
             {
-                slot.set_has_children(structure.graph.children(*parent).next().is_some());
+                let has_children = structure.graph.children(*parent).next().is_some();
+                slot.set_has_children(has_children && !planted!(SiblingsForgotten));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The page table: what the engine knows of each page besides its bytes.
 
+use crate::planted::planted;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -146,6 +147,11 @@ impl Slot {
     #[inline]
     pub(crate) fn mark_dirty(&self, offset: u64, len_bytes: u64) {
         let page_len_bytes = self.len_bytes();
+        let len_bytes = if planted!(DirtyTooShort) {
+            len_bytes.min(MIN_GRANULE_BYTES)
+        } else {
+            len_bytes
+        };
         let bits = if page_len_bytes <= MIN_GRANULE_BYTES {
             1
         } else {

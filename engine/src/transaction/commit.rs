@@ -1,5 +1,6 @@
 //! From a gathered transaction to a place in the order.
 
+use crate::planted::planted;
 use std::collections::BTreeSet;
 
 use super::builder::PROVISIONAL_GENERATION;
@@ -472,6 +473,9 @@ impl Transaction<'_> {
                 Op::Transfer { new, .. } => new,
                 Op::Connect { child, .. } | Op::Disconnect { child } => child,
             };
+            if planted!(EventForgetsFree) && matches!(op, Op::Free { .. }) {
+                continue;
+            }
             // Subscribers are told the ids that are valid after the commit.
             let page = PageId::from_bits(*bits);
             pages.insert(resolved.resolve(page).unwrap_or(page));

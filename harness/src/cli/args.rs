@@ -25,6 +25,7 @@ Examples:
   mmsb doctor                            say which devices there are, and why not others
   mmsb import git . --path src -o src.jsonl && mmsb run src.jsonl
   mmsb kill scenarios/kill/steady-writers.yaml --dir target/kill
+  mmsb shrink found.yaml                 make a failing scenario small
   mmsb log verify data                   say what is wrong with a bus that does not open
 
 Exit codes:
@@ -153,6 +154,15 @@ Examples:
 
 Tells its parent, one JSON value a line, what it comes to.")]
     KillChild(KillChildArgs),
+    /// Make a failing scenario small.
+    #[command(after_help = "\
+Examples:
+  mmsb shrink found.yaml > small.yaml
+  mmsb shrink found.yaml --cell threads=2 --output scenarios/regress/small.yaml
+
+Steps, faults, payloads, numbers, options and pages go for as long as the scenario fails in the same way: with the same kind \
+of error, message and verb. Of a matrix the first cell that fails is taken.")]
+    Shrink(ShrinkArgs),
     /// Look into the log of a bus, also where the bus does not open, and save what can be saved.
     Log(LogArgs),
     /// Replay traces of allocations of device memory, and make or convert them.
@@ -239,6 +249,24 @@ pub(super) struct ScorecardArgs {
     /// Expect silent damage: shows that the scorecard can see it. Needs an engine built with `--cfg mmsb_unchecked`.
     #[arg(long, conflicts_with = "check")]
     pub(super) control: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShrinkArgs {
+    /// The scenario, which must fail.
+    pub(super) file: PathBuf,
+    /// The cell of its matrix; the first that fails if left out.
+    #[arg(long, value_name = "NAME")]
+    pub(super) cell: Option<String>,
+    /// Write the result to a file, not to the standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// How many candidates may be run.
+    #[arg(long, value_name = "N", default_value_t = 5000)]
+    pub(super) tries: usize,
+    /// How long it may take, such as 30s, 5m or 8h.
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, default_value = "5m")]
+    pub(super) duration: Duration,
 }
 
 #[derive(Debug, Args)]

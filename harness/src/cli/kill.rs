@@ -1,17 +1,15 @@
 //! `mmsb kill`: kills processes that run a scenario on real files, and verifies what they leave.
 
 use std::env;
-use std::io::Write;
 use std::path::Path;
-use std::process::{self, Command};
-use std::sync::Arc;
+use std::process::Command;
 use std::time::Duration;
 
-use mmsb_harness::kill::{self, Campaign, Finding, Message, Report};
+use mmsb_harness::kill::{self, Campaign, Finding, Report};
 use mmsb_harness::scenario::num::Num;
 use mmsb_harness::scenario::value::{Map, Name};
 use mmsb_harness::scenario::{Cell, Scenario, matrix, parse_file};
-use mmsb_harness::world::{self, Context, Milestone, Resume};
+use mmsb_harness::world::Resume;
 
 use super::args::{KillArgs, KillChildArgs, KilledScenario};
 use super::exit::Exit;
@@ -128,50 +126,19 @@ pub(super) fn child(args: &KillChildArgs) -> Result<Exit, CommandError> {
     let Some((scenario, cell)) = load(&args.scenario)? else {
         return Ok(Exit::Usage);
     };
-    let verify = args.verify;
-    let context = Context {
-        directory: args
-            .scenario
-            .file
-            .parent()
-            .unwrap_or(Path::new(""))
-            .to_owned(),
-        resume: Some(Resume {
-            bus: args.bus.clone(),
-            at_least: args.at_least,
-            at_most: args.at_most,
-        }),
-        on_milestone: Some(Arc::new(move |milestone| {
-            tell(&Message::Milestone(milestone));
-            if verify && matches!(milestone, Milestone::Resumed { .. }) {
-                tell(&Message::Passed);
-                // The directory stays as it was opened: the bus is not closed.
-                process::exit(0);
-            }
-        })),
-        ..Context::default()
+    let directory = args.scenario.file.parent().unwrap_or(Path::new(""));
+    let resume = Resume {
+        bus: args.bus.clone(),
+        at_least: args.at_least,
+        at_most: args.at_most,
     };
-    let outcome = world::run(&scenario, &cell, &context);
-    Ok(match outcome.failure() {
-        None => {
-            tell(&Message::Passed);
+    Ok(
+        if kill::child(&scenario, &cell, directory, resume, args.verify) {
             Exit::Passed
-        }
-        Some(failure) => {
-            tell(&Message::Failed(failure.to_string()));
+        } else {
             Exit::Failed
-        }
-    })
-}
-
-/// Writes one message to the parent, at once. Without a parent there is nothing left to do.
-fn tell(message: &Message) {
-    let written = serde_json::to_string(message)
-        .map_err(std::io::Error::from)
-        .and_then(|line| std::io::stdout().lock().write_all((line + "\n").as_bytes()));
-    if written.is_err() {
-        process::exit(1);
-    }
+        },
+    )
 }
 
 fn show(report: &Report, args: &KillArgs, out: &mut Output) -> Result<(), CommandError> {

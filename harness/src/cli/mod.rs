@@ -18,6 +18,7 @@ mod progress;
 mod run;
 mod schema;
 mod scorecard;
+mod shrink;
 mod sweep;
 
 pub(crate) use args::Arguments;
@@ -43,6 +44,7 @@ pub(crate) fn execute(arguments: Arguments) -> Exit {
         Command::Import(args) => import::import(args, &mut out),
         Command::Kill(args) => kill::kill(args, &mut out),
         Command::KillChild(args) => kill::child(args),
+        Command::Shrink(args) => shrink::shrink(args, &mut out),
         Command::Log(args) => log::log(args, &mut out),
         Command::Gpu(args) => gpu::gpu(args, &mut out),
     };

@@ -8,6 +8,7 @@
 //! stays on the disk between rounds, `campaign` the whole; `suitable` says which scenarios can be resumed.
 
 mod campaign;
+mod child;
 mod error;
 mod folder;
 mod ledger;
@@ -17,6 +18,7 @@ mod round;
 mod suitable;
 
 pub use campaign::{Campaign, Limit, OnRound, Spawn, run};
+pub use child::child;
 pub use error::KillError;
 pub use ledger::{Bounds, Ledger, Phase};
 pub use report::{Commits, Finding, Kills, Report};

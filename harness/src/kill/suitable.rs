@@ -42,7 +42,7 @@ fn obstacle(step: &Step) -> Option<&'static str> {
     let sets_storage = |options: &Options| options.storage.is_some();
     match step {
         Step::Crash(_) => Some("only the campaign kills"),
-        Step::Fault(_) | Step::Heal => Some("a real disk does not fail on demand"),
+        Step::Fault(_) | Step::Heal | Step::Storm(_) => Some("a real disk does not fail on demand"),
         Step::Close | Step::Open(_) => Some("the bus stays open; use `reopen`"),
         Step::Reopen(options) if sets_storage(options) => Some("the campaign chooses the storage"),
         Step::Concurrent(_) => Some("threads leave the order of commits open"),

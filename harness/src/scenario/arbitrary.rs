@@ -12,8 +12,8 @@ use super::ast::{
     Allocate, Annotate, AxisValue, Capability, Compress, Connect, Custom, Delta, Derive,
     DeviceKind, Diff, Drain, Durability, Elementwise, Fails, FileArg, Lane, Location, Masked,
     Matrix, NewPage, Options, OverwriteFile, PageArg, PageSpec, Propagation, Repeat, Replay,
-    ReplayTo, Retain, Scatter, Scenario, Semiring, Slice, Snapshot, Step, StorageKind, Subscribe,
-    Trace, Transaction, Transfer, TruncateFile, Write, WriteFile,
+    ReplayTo, Retain, Scatter, Scenario, Semiring, Slice, Snapshot, Step, StorageKind, Storm,
+    StormEnd, Subscribe, Trace, Transaction, Transfer, TruncateFile, Write, WriteFile,
 };
 use super::crash::{Crash, Tear, Window};
 use super::data::{Data, Fill, Random, Region, Run};
@@ -472,6 +472,7 @@ fn acting() -> BoxedStrategy<Step> {
             Crash::At(window)
         })),
         inject().prop_map(Step::Fault),
+        num().prop_map(|seed| Step::Crash(Crash::Drawn(seed))),
         expect().prop_map(Step::Expect),
     ]
     .boxed()
@@ -496,6 +497,16 @@ pub fn step() -> BoxedStrategy<Step> {
                 }),
                 (proptest::sample::select(ErrorKind::ALL), steps())
                     .prop_map(|(error, steps)| Step::Fails(Fails { error, steps })),
+                (
+                    vec(inject(), 0..3),
+                    one_of(&[StormEnd::Power, StormEnd::Process]),
+                    steps()
+                )
+                    .prop_map(|(faults, then, steps)| Step::Storm(Storm {
+                        faults,
+                        then,
+                        steps
+                    })),
             ]
         })
         .boxed()

@@ -235,6 +235,9 @@ steps! {
         "heal" => Heal,
         /// Empties the device, and fills it anew from the newest checkpoint and the log.
         "restore_device" => RestoreDevice,
+        /// Runs its steps while the storage may fail. The first error that a fault explains ends them; then the
+        /// power or the process goes, the storage heals, and the bus opens, which must find everything acknowledged.
+        "storm" => Storm(Storm),
         /// Recomputes the derived pages that are behind.
         "propagate" => Propagate,
         /// Lets the bus do its deferred work: rotate, recycle and trim the log.
@@ -515,6 +518,38 @@ pub struct Fails {
     pub error: ErrorKind,
     /// The steps; all but the last must succeed.
     pub steps: Steps,
+}
+
+/// Runs its steps while the storage may fail, and recovers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Storm {
+    /// What may fail. Unlike with `fault`, an operation that never comes is no error.
+    pub faults: Vec<Inject>,
+    /// How it ends: `power` if left out.
+    #[serde(default, skip_serializing_if = "StormEnd::is_power")]
+    pub then: StormEnd,
+    /// What is done meanwhile; what comes after the first error is left out.
+    pub steps: Steps,
+}
+
+/// How a storm ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StormEnd {
+    /// The power goes, and with it what was not synced.
+    #[default]
+    Power,
+    /// The process dies, and what it has handed to the operating system stays.
+    Process,
+}
+
+impl StormEnd {
+    /// Whether it is the end that stands for itself.
+    #[must_use]
+    pub fn is_power(&self) -> bool {
+        *self == Self::Power
+    }
 }
 
 /// A file of the closed bus, written as `log.0` or as `{file: log.0}`.

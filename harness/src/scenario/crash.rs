@@ -27,6 +27,8 @@ pub enum Crash {
     },
     /// At one moment, with this left.
     At(Window),
+    /// Now, and what is left of what was not synced is drawn from a seed.
+    Drawn(Num),
 }
 
 /// One moment, and what a crash leaves of what was not synced then.
@@ -56,7 +58,7 @@ pub struct Tear {
 
 const EACH: &str = "each";
 const PROCESS: &str = "process";
-const KEYS: &[&str] = &["at", "keep", "tear", "again"];
+const KEYS: &[&str] = &["at", "keep", "tear", "again", "seed"];
 
 /// `each`, or something else.
 enum EachOr<T> {
@@ -100,7 +102,9 @@ impl<'de> Deserialize<'de> for Crash {
             type Value = Crash;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`each`, `process`, or a mapping with at, keep, tear and again")
+                f.write_str(
+                    "`each`, `process`, or a mapping with at, keep, tear and again, or with seed",
+                )
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Crash, E> {
@@ -125,17 +129,27 @@ impl<'de> Deserialize<'de> for Crash {
 fn crash<'de, A: MapAccess<'de>>(mut map: A) -> Result<Crash, A::Error> {
     let (mut at, mut again, mut window) = (None, None, Window::default());
     let mut detail = None;
+    let mut seed = None;
     while let Some(key) = map.next_key::<Key>()? {
         match key.as_str() {
             "at" => at = Some(map.next_value::<EachOr<Num>>()?),
             "again" => again = Some(map.next_value::<EachOr<Window>>()?),
             "keep" => window.keep = map.next_value()?,
             "tear" => window.tear = Some(map.next_value()?),
+            "seed" => seed = Some(map.next_value::<Num>()?),
             _ => return Err(key.unknown(KEYS)),
         }
         if matches!(key.as_str(), "keep" | "tear") {
             detail = Some(key);
         }
+    }
+    if let Some(seed) = seed {
+        if at.is_some() || again.is_some() || detail.is_some() {
+            return Err(
+                Code::Conflict.error("`seed` draws what is left, so nothing else can say it")
+            );
+        }
+        return Ok(Crash::Drawn(seed));
     }
     match (at, again) {
         (Some(EachOr::Each), again) => {
@@ -180,7 +194,7 @@ impl<'de> Deserialize<'de> for Window {
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Window, A::Error> {
                 match crash(map)? {
                     Crash::At(window) => Ok(window),
-                    Crash::Each { .. } | Crash::Forgetful | Crash::Process => {
+                    Crash::Each { .. } | Crash::Forgetful | Crash::Process | Crash::Drawn(_) => {
                         Err(Code::BadValue.error("one moment is meant here, not each"))
                     }
                 }
@@ -203,6 +217,11 @@ impl Serialize for Crash {
                 map.end()
             }
             Self::At(window) => window.serialize(serializer),
+            Self::Drawn(seed) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("seed", seed)?;
+                map.end()
+            }
         }
     }
 }
@@ -274,12 +293,17 @@ impl JsonSchema for Crash {
             .required("at", "Every moment.", &each)
             .optional("again", "Crashes each recovery in turn.", &each)
             .build();
+        let num = generator.subschema_for::<Num>();
+        let drawn = ObjectSchema::new("Now; what is left of what was not synced is drawn.")
+            .required("seed", "What it is drawn from.", &num)
+            .build();
         json_schema!({
             "description": "When the machine crashes, and what is left on its disk.",
             "anyOf": [
                 { "const": EACH, "description": "At every moment, with everything that can be left then." },
                 { "const": PROCESS, "description": "Only the process dies; what it handed to the operating system stays." },
                 sweep,
+                drawn,
                 window,
             ],
         })

@@ -11,7 +11,8 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use super::ast::{
     Allocate, Annotate, AxisValue, Connect, Delta, Diff, Drain, Durability, Fails, FileArg, Masked,
     NewPage, Options, OverwriteFile, PageArg, PageSpec, Repeat, Replay, ReplayTo, Scatter,
-    Snapshot, Steps, Subscribe, Trace, Transaction, Transfer, TruncateFile, Write, WriteFile,
+    Snapshot, Steps, Storm, Subscribe, Trace, Transaction, Transfer, TruncateFile, Write,
+    WriteFile,
 };
 use super::code::{Code, Fault};
 use super::crash::Crash;
@@ -530,6 +531,7 @@ never_bare!(
     Drain,
     Expect,
     Fails,
+    Storm,
     FileArg,
     Inject,
     Map<Num>,

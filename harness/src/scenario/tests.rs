@@ -251,6 +251,7 @@ fn every_feature_in_one_scenario_is_accepted() {
                 Step::Transaction(s) => collect(&s.steps, verbs),
                 Step::Repeat(s) => collect(&s.steps, verbs),
                 Step::Fails(s) => collect(&s.steps, verbs),
+                Step::Storm(s) => collect(&s.steps, verbs),
                 Step::Concurrent(lists) => lists.iter().for_each(|list| collect(list, verbs)),
                 _ => {}
             }

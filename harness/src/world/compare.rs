@@ -221,6 +221,21 @@ fn range<S: Subject>(
     }
 }
 
+/// Compares bytes that a view showed of a page.
+pub(crate) fn seen(model: &mut Model, names: &Names, id: PageId, bytes: &[u8]) -> Outcome {
+    let Some(expected) = model.bytes(id) else {
+        let message = format!("page {} should be stale, but was seen", label(names, id));
+        return Err(Fault::new(message));
+    };
+    let difference = Difference::between(&label(names, id), 0, ["model", "view"], expected, bytes);
+    if difference.is_none() {
+        return Ok(());
+    }
+    let mut fault = Fault::new("the view does not show the bytes that it should");
+    fault.difference = difference;
+    Err(fault)
+}
+
 fn cut(bytes: &[u8], at: u64, len_bytes: u64) -> &[u8] {
     let clamp = |offset: u64| {
         usize::try_from(offset)

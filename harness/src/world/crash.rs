@@ -22,6 +22,10 @@ impl<'c> World<'c> {
         };
         match crash {
             Crash::Forgetful | Crash::Process => self.lose_what_was_not_synced(),
+            Crash::Drawn(seed) => {
+                let seed = seed.eval(&self.stage.scope)?;
+                self.crash_drawn(&journal.ok_or_else(unrecorded)?, seed)?;
+            }
             Crash::Each { again } => {
                 self.totals.checks += 1;
                 self.sweep(&journal.ok_or_else(unrecorded)?, *again, self.context.grain)?;
@@ -33,6 +37,19 @@ impl<'c> World<'c> {
             }
         }
         Ok(())
+    }
+
+    /// What a crash does to the disk while no bus is open on it.
+    pub(super) fn lose(&mut self, crash: &Crash) {
+        if *crash == Crash::Process {
+            self.lose_the_process();
+            return;
+        }
+        if let Disk::Simulated(storage) = &self.disk {
+            // What was recorded ends here.
+            drop(storage.take_journal());
+        }
+        self.lose_what_was_not_synced();
     }
 
     /// Drops the bus as if the process had died here.
@@ -90,6 +107,22 @@ impl<'c> World<'c> {
         storage.record(safe_lsn, issued_lsn);
         self.disk = Disk::Simulated(storage);
         self.expect_recovery(safe_lsn, issued_lsn);
+        Ok(())
+    }
+
+    /// Goes on with something that a crash can leave now, drawn from a seed.
+    fn crash_drawn(&mut self, journal: &Journal, seed: u64) -> Outcome {
+        if let Some(why) = journal.unfit {
+            return Err(Fault::new(format!("what else is left is not known: {why}")));
+        }
+        let mut ledger = Ledger::new(journal);
+        while ledger.advance() {}
+        let damage = Damage::drawn(&ledger.pending, seed);
+        let (image, _) = ledger.image(&damage);
+        let storage = SimulatedStorage::of(image);
+        storage.record(ledger.safe_lsn, ledger.issued_lsn);
+        self.disk = Disk::Simulated(storage);
+        self.expect_recovery(ledger.safe_lsn, ledger.issued_lsn);
         Ok(())
     }
 

@@ -27,9 +27,7 @@ impl World<'_> {
             }
         };
         let Disk::Simulated(storage) = &self.disk else {
-            let message =
-                "only simulated storage fails on demand; the scenario needs `storage: sim`";
-            return Err(Fault::of(ErrorKind::BusBadOptions, message));
+            return Err(only_simulated());
         };
         let scope = &self.stage.scope;
         let number = |num: &Option<crate::scenario::num::Num>| -> Outcome<Option<u64>> {
@@ -150,6 +148,12 @@ fn never_on_device(fault: &DeviceFault) -> Box<Fault> {
         fault.on.name(),
         fault.nth
     ))
+}
+
+/// The error of a fault on a real disk.
+pub(super) fn only_simulated() -> Box<Fault> {
+    let message = "only simulated storage fails on demand; the scenario needs `storage: sim`";
+    Fault::of(ErrorKind::BusBadOptions, message)
 }
 
 fn never(fault: &storage::Fault) -> Box<Fault> {

@@ -386,6 +386,7 @@ impl<'c> World<'c> {
                 listener.drain(&self.stage, drain)
             }
             Step::Fails(fails) => self.fails(fails),
+            Step::Storm(storm) => self.storm(storm),
             Step::RemoveFile(file) => self.remove_file(file),
             Step::OverwriteFile(overwrite) => self.overwrite_file(overwrite),
             Step::TruncateFile(truncate) => self.truncate_file(truncate),
@@ -462,7 +463,13 @@ impl<'c> World<'c> {
             .zip(view.pages())
             .map(|(name, (_, bytes))| (name.into_owned(), bytes.to_vec()));
         let pages: BTreeMap<String, Vec<u8>> = pages.collect();
+        let seen = view.pages().map(|(id, bytes)| (id, bytes.to_vec()));
+        let seen: Vec<_> = seen.collect();
         drop(view);
+        // A read below would let a wave catch up, so what the view showed is compared itself.
+        for (id, bytes) in seen {
+            compare::seen(&mut self.model, &self.stage.names, id, &bytes)?;
+        }
         for id in ids {
             compare::page(bus, &mut self.model, &self.stage.names, id)?;
         }
@@ -630,6 +637,7 @@ fn wants_journal(steps: &Steps) -> bool {
         Step::Crash(crash) => !matches!(crash, Crash::Forgetful | Crash::Process),
         Step::Repeat(repeat) => wants_journal(&repeat.steps),
         Step::Fails(fails) => wants_journal(&fails.steps),
+        Step::Storm(storm) => wants_journal(&storm.steps),
         _ => false,
     })
 }
@@ -642,10 +650,16 @@ fn wanted_history(steps: &Steps) -> Keep {
         for step in steps {
             match &step.value {
                 Step::Replay(replay) if replay.to != ReplayTo::End => return Keep::All,
-                Step::Crash(Crash::Forgetful | Crash::Process) => keep = Keep::Unsafe,
+                Step::Crash(Crash::Forgetful | Crash::Process | Crash::Drawn(_)) => {
+                    keep = Keep::Unsafe;
+                }
                 Step::Crash(_) => return Keep::All,
                 // A commit that met an error may or may not be there after the next open.
                 Step::Fault(_) => keep = Keep::Unsafe,
+                Step::Storm(storm) => {
+                    keep = Keep::Unsafe;
+                    waiting.push(&storm.steps);
+                }
                 Step::Transaction(transaction) => waiting.push(&transaction.steps),
                 Step::Repeat(repeat) => waiting.push(&repeat.steps),
                 Step::Fails(fails) => waiting.push(&fails.steps),

@@ -80,6 +80,7 @@ impl Defined {
                 Step::Transaction(transaction) => self.steps(&transaction.steps),
                 Step::Repeat(repeat) => self.steps(&repeat.steps),
                 Step::Fails(fails) => self.steps(&fails.steps),
+                Step::Storm(storm) => self.steps(&storm.steps),
                 Step::Concurrent(lists) => lists.iter().for_each(|steps| self.steps(steps)),
                 _ => {}
             }

@@ -100,6 +100,7 @@ impl Checker {
                 Step::Repeat(repeat) => self.forget_set_in(&repeat.steps),
                 Step::Transaction(transaction) => self.forget_set_in(&transaction.steps),
                 Step::Fails(fails) => self.forget_set_in(&fails.steps),
+                Step::Storm(storm) => self.forget_set_in(&storm.steps),
                 Step::Concurrent(lists) => lists.iter().for_each(|list| self.forget_set_in(list)),
                 _ => {}
             }

@@ -1,7 +1,7 @@
 //! Walks the steps.
 
 use super::{Checker, Inside, Page};
-use crate::scenario::ast::{Replay, ReplayTo, Step, Steps};
+use crate::scenario::ast::{Replay, ReplayTo, Step, Steps, Storm};
 use crate::scenario::code::{Code, Fault};
 use crate::scenario::crash::Crash;
 use crate::scenario::expect::{Bound, Content, Expect, UnchangedSince};
@@ -40,7 +40,9 @@ fn class(step: &Step) -> Class {
         | Step::Disconnect(_)
         | Step::Annotate(_) => Class::Stage,
         Step::Commit(_) | Step::Abort | Step::Transaction(_) => Class::Finish,
-        Step::Close | Step::Open(_) | Step::Reopen(_) | Step::Crash(_) => Class::Life,
+        Step::Close | Step::Open(_) | Step::Reopen(_) | Step::Crash(_) | Step::Storm(_) => {
+            Class::Life
+        }
         Step::RemoveFile(_)
         | Step::OverwriteFile(_)
         | Step::TruncateFile(_)
@@ -312,6 +314,7 @@ impl Checker {
                 self.checks += usize::from(s.events.is_some() || s.lost.is_some());
             }
             Step::Fails(s) => self.fails(&s.steps, step.span),
+            Step::Storm(s) => self.storm(s, step.span),
             Step::RemoveFile(_) => {}
             Step::OverwriteFile(s) => {
                 self.num(&s.at);
@@ -411,6 +414,9 @@ impl Checker {
     fn crash(&mut self, crash: &Crash) {
         match crash {
             Crash::Forgetful | Crash::Process => {}
+            Crash::Drawn(seed) => {
+                self.num(seed);
+            }
             // The sweep compares every recovery with the model.
             Crash::Each { .. } => self.checks += 1,
             Crash::At(window) => {
@@ -476,6 +482,32 @@ impl Checker {
         }
         self.unknowable = outer;
         self.committed = self.pages.clone();
+    }
+
+    /// Any of its steps may be the last that is done, so what they make may be there or not.
+    fn storm(&mut self, storm: &Storm, span: Span) {
+        self.checks += 1;
+        self.uncommitted("when the storm begins");
+        for inject in &storm.faults {
+            self.fault_step(inject, span);
+        }
+        if storm.faults.is_empty() {
+            self.report(span, Code::NoSteps, "a storm needs at least one fault");
+        }
+        self.unknowable = true;
+        let before = self.pages.clone();
+        self.nested(self.inside, &storm.steps, span);
+        self.staged = None;
+        for (name, mut page) in before {
+            let after = self.pages.get(&name);
+            if after.is_some_and(|after| after.derived != page.derived) {
+                page.derived = None;
+            }
+            self.pages.insert(name, page);
+        }
+        self.committed = self.pages.clone();
+        // It ends with an open bus, whatever its steps were doing.
+        self.closed = false;
     }
 
     /// All steps but the last succeed; the last may be wrong in any way, and changes nothing.

@@ -5,16 +5,21 @@
 //! So removing choices and lowering their numbers, which is how property tests shrink, always gives a
 //! scenario again, and a shorter one.
 
+mod crashes;
 mod pages;
+mod threads;
+mod verb;
 mod writes;
+
+pub use verb::Verb;
 
 use crate::scenario::ErrorKind;
 use crate::scenario::ast::{
-    Drain, Durability, Fails, Location, Options, PageSpec, Propagation, Replay, ReplayTo, Scenario,
-    Step, StorageKind, Subscribe, VERSION, Write,
+    Allocate, Drain, Durability, Fails, Location, NewPage, Options, PageSpec, Propagation, Replay,
+    ReplayTo, Scenario, Snapshot, Step, StorageKind, Subscribe, VERSION, Write,
 };
 use crate::scenario::crash::Crash;
-use crate::scenario::data::{Data, Random};
+use crate::scenario::data::{Data, Random, Region};
 use crate::scenario::expect::Expect;
 use crate::scenario::num::{Expr, Num, Unit};
 use crate::scenario::value::{Hex, Located, Map, Name, Names};
@@ -43,6 +48,14 @@ pub struct Profile {
     pub max_pages: usize,
     /// Whether one scenario in four has pages on a simulated device.
     pub devices: bool,
+    /// The lengths that pages are drawn from, in bytes; lengths that stand there often meet in transforms.
+    pub lens: &'static [u64],
+    /// How long a single write is at most, in bytes.
+    pub max_write_bytes: u64,
+    /// Whether the log alone is asked for the state. It cannot be where old segments go.
+    pub replays: bool,
+    /// Whether commits that must be synced say so, as they must where the options make another durability the usual.
+    pub says_sync: bool,
 }
 
 impl Default for Profile {
@@ -52,6 +65,10 @@ impl Default for Profile {
             crashes: true,
             max_pages: 12,
             devices: true,
+            lens: &LENS,
+            max_write_bytes: 100,
+            replays: true,
+            says_sync: false,
         }
     }
 }
@@ -72,9 +89,16 @@ pub fn scenario(choices: &[Choice], profile: Profile) -> Scenario {
         ..profile
     });
     for choice in rest {
-        generator.choose(*choice);
+        let verb = match Verb::of(*choice) {
+            Verb::Propagate | Verb::Maintain if generator.profile.devices && choice.b % 2 == 1 => {
+                Verb::RestoreDevice
+            }
+            verb => verb,
+        };
+        generator.apply(verb, *choice);
     }
-    generator.finish(head)
+    let options = generator.options(head);
+    generator.finish(options)
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -96,9 +120,24 @@ struct Page {
     disconnected: bool,
     /// Its allocation was dropped, so nothing ever knew its name.
     unborn: bool,
+    /// A storm left open what became of it, so nothing is done with it any more.
+    limbo: bool,
+    /// The open storm changed more of it than its bytes, whatever it is again since.
+    unsettled: bool,
 }
 
-struct Generator {
+/// Makes a scenario, verb by verb.
+///
+/// ```
+/// use mmsb_harness::scenario::ast::Options;
+/// use mmsb_harness::world::generate::{Choice, Generator, Profile, Verb};
+/// let mut generator = Generator::new(Profile::default());
+/// assert!(generator.apply(Verb::Write, Choice { a: 0, b: 3, c: 5, verb: 0 }));
+/// let scenario = generator.finish(Options::default());
+/// assert_eq!(scenario.steps.len(), 3); // the write, the commit that it needs, and a replay
+/// ```
+#[derive(Clone, Debug)]
+pub struct Generator {
     profile: Profile,
     pages: Vec<Page>,
     /// The pages as of the last commit.
@@ -110,6 +149,11 @@ struct Generator {
     marks: u32,
     subscribed: bool,
     subscriptions: u32,
+    snapshots: u32,
+    threads: u32,
+    storm: Option<crashes::OpenStorm>,
+    /// Whether a storm has left open how many pages there are.
+    unsure: bool,
 }
 
 fn num(value: u64) -> Num {
@@ -132,7 +176,9 @@ fn wrap(value: u32, below: u64) -> u64 {
 }
 
 impl Generator {
-    fn new(profile: Profile) -> Self {
+    /// A generator whose scenario has one page so far.
+    #[must_use]
+    pub fn new(profile: Profile) -> Self {
         let first = Page {
             name: Name::new("p0"),
             len: FIRST_LEN,
@@ -145,6 +191,8 @@ impl Generator {
             written: false,
             disconnected: false,
             unborn: false,
+            limbo: false,
+            unsettled: false,
         };
         Self {
             profile,
@@ -156,13 +204,34 @@ impl Generator {
             marks: 0,
             subscribed: false,
             subscriptions: 0,
+            snapshots: 0,
+            threads: 0,
+            storm: None,
+            unsure: false,
         }
     }
 
-    fn finish(mut self, head: Choice) -> Scenario {
+    /// How many steps there are so far, those inside of others not counted.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether there is no step yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Adds steps that nothing is staged during and that change no page, such as checks.
+    pub fn insert(&mut self, steps: impl IntoIterator<Item = Step>) {
         self.settle();
-        self.push(Step::Replay(Replay::default()));
-        let options = Options {
+        steps.into_iter().for_each(|step| self.push(step));
+    }
+
+    /// The options that follow from the numbers of a choice.
+    fn options(&self, head: Choice) -> Options {
+        Options {
             storage: (self.profile.storage == StorageKind::Fs).then_some(StorageKind::Fs),
             propagation: (head.verb % 2 == 1).then_some(Propagation::Deferred),
             threads: (head.a % 3 == 1).then(|| num(2)),
@@ -170,7 +239,36 @@ impl Generator {
             segment: (head.c % 2 == 1).then(|| num(8192)),
             device_seed: self.profile.devices.then(|| num(wrap(head.b, 1000))),
             ..Options::default()
-        };
+        }
+    }
+
+    /// The scenario, with a check at its end.
+    #[must_use]
+    pub fn finish(mut self, options: Options) -> Scenario {
+        self.end_storm();
+        self.settle();
+        if self.profile.replays {
+            self.push(Step::Replay(Replay::default()));
+        } else {
+            // Any other page may be stale by now.
+            let page = Name::new("last");
+            self.push(Step::Allocate(Allocate {
+                pages: vec![NewPage {
+                    location: None,
+                    page: page.clone(),
+                    size: Some(num(FIRST_LEN)),
+                    fill: None,
+                    meta: Map::default(),
+                    derive: None,
+                }],
+            }));
+            self.push(Step::Commit(Some(Durability::Sync)));
+            self.push(Step::Expect(Expect::Zero(Region {
+                page,
+                at: Num::ZERO,
+                len: None,
+            })));
+        }
         let first = PageSpec {
             size: Some(num(FIRST_LEN)),
             ..PageSpec::default()
@@ -197,7 +295,9 @@ impl Generator {
 
     /// A page that fulfils a condition, and is there for the steps of the open transaction.
     fn pick(&self, number: u32, condition: impl Fn(&Page) -> bool) -> Option<usize> {
-        let usable = |page: &Page| page.live && !(page.given_up && page.fresh) && condition(page);
+        let usable = |page: &Page| {
+            page.live && !page.limbo && !(page.given_up && page.fresh) && condition(page)
+        };
         let found: Vec<usize> = self
             .pages
             .iter()
@@ -227,39 +327,54 @@ impl Generator {
         }
     }
 
-    /// Adds the step of a choice; `None` says that it does not apply here.
-    fn choose(&mut self, choice: Choice) -> Option<()> {
-        match choice.verb % 40 {
-            0..=5 => self.write(choice),
-            6 => self.fill(choice),
-            7..=8 => self.delta(choice),
-            9 => self.masked(choice),
-            10 => self.diff(choice),
-            11 => self.scatter(choice),
-            12 => self.copy(choice),
-            13..=15 => self.allocate(choice),
-            16..=18 => self.derive(choice),
-            19 => self.connect(choice),
-            20 => self.disconnect(choice),
-            21 => self.free(choice),
-            22 => self.transfer(choice),
-            23 => self.annotate(choice),
-            24..=29 => self.commit(choice),
-            30 => self.abort(),
-            31 => self.checked(choice),
-            32 => self.refused(choice),
-            33 => self.listen(choice),
-            34 => self.alone(Step::Checkpoint),
-            35 => self.alone(Step::Reopen(Options::default())),
-            36 => self.crash(),
-            37 => self.mark(),
-            38 => self.replay(choice),
-            39 if self.profile.devices && choice.b % 2 == 1 => self.alone(Step::RestoreDevice),
-            _ => self.alone(if choice.a.is_multiple_of(2) {
-                Step::Propagate
-            } else {
-                Step::Maintain
-            }),
+    /// Adds the step of a verb with the numbers of a choice. `false` says that it does not apply here.
+    pub fn apply(&mut self, verb: Verb, choice: Choice) -> bool {
+        if self.storm.is_some() && !verb.stands_in_storm() {
+            return false;
+        }
+        self.step(verb, choice).is_some()
+    }
+
+    fn step(&mut self, verb: Verb, choice: Choice) -> Option<()> {
+        match verb {
+            Verb::Write => self.write(choice),
+            Verb::Fill => self.fill(choice),
+            Verb::Delta => self.delta(choice),
+            Verb::Masked => self.masked(choice),
+            Verb::Diff => self.diff(choice),
+            Verb::Scatter => self.scatter(choice),
+            Verb::Copy => self.copy(choice),
+            Verb::Allocate => self.allocate(choice),
+            Verb::Derive => self.derive(choice),
+            Verb::Deepen => self.deepen(choice),
+            Verb::Widen => self.widen(choice),
+            Verb::Connect => self.connect(choice),
+            Verb::Disconnect => self.disconnect(choice),
+            Verb::Free => self.free(choice),
+            Verb::Transfer => self.transfer(choice),
+            Verb::Annotate => self.annotate(choice),
+            Verb::Commit => self.commit(choice),
+            Verb::Abort => self.abort(),
+            Verb::Check => self.checked(choice),
+            Verb::Refused => self.refused(choice),
+            Verb::Listen => self.listen(choice),
+            Verb::Snapshot => self.snapshot(choice),
+            Verb::Checkpoint => self.alone(Step::Checkpoint),
+            Verb::Reopen => self.alone(Step::Reopen(Options::default())),
+            Verb::Reconfigure => self.reconfigure(choice),
+            Verb::Crash => self.crash(Crash::Forgetful),
+            Verb::CrashProcess => self.crash_amid(Crash::Process, choice),
+            Verb::CrashDrawn => {
+                self.crash_amid(Crash::Drawn(num(u64::from(choice.c % 10_000))), choice)
+            }
+            Verb::BeginStorm => self.begin_storm(choice),
+            Verb::EndStorm => self.end_storm(),
+            Verb::Mark => self.mark(),
+            Verb::Replay => self.replay(choice),
+            Verb::RestoreDevice => self.alone(Step::RestoreDevice),
+            Verb::Propagate => self.alone(Step::Propagate),
+            Verb::Maintain => self.alone(Step::Maintain),
+            Verb::Concurrent => self.concurrent(choice),
         }
     }
 
@@ -277,7 +392,7 @@ impl Generator {
 
     fn commit_as(&mut self, durability: Durability) -> Option<()> {
         self.push(Step::Commit(
-            (durability != Durability::Sync).then_some(durability),
+            (durability != Durability::Sync || self.profile.says_sync).then_some(durability),
         ));
         for page in &mut self.pages {
             (page.fresh, page.given_up) = (false, false);
@@ -325,17 +440,6 @@ impl Generator {
         Some(())
     }
 
-    fn crash(&mut self) -> Option<()> {
-        if !self.profile.crashes {
-            return None;
-        }
-        self.settle();
-        self.subscribed = false;
-        self.push(Step::Crash(Crash::Forgetful));
-        self.push(Step::Open(Options::default()));
-        Some(())
-    }
-
     fn mark(&mut self) -> Option<()> {
         // Synced, so that no crash takes the mark along.
         self.commit_as(Durability::Sync);
@@ -345,6 +449,9 @@ impl Generator {
     }
 
     fn replay(&mut self, choice: Choice) -> Option<()> {
+        if !self.profile.replays {
+            return None;
+        }
         self.settle();
         let to = match choice.a.checked_rem(self.marks) {
             Some(mark) if !choice.b.is_multiple_of(3) => {
@@ -366,6 +473,9 @@ impl Generator {
         let at = self.pick(choice.a, |page| !page.given_up)?;
         let name = self.name(at)?;
         if Self::may_be_stale(&self.pages, at) {
+            if self.unsure || self.storm.is_some() {
+                return None;
+            }
             let live = self.pages.iter().filter(|page| page.live).count() as u64;
             self.push(Step::Expect(Expect::Pages(num(live))));
         } else {
@@ -403,13 +513,36 @@ impl Generator {
                 let gone = self
                     .committed
                     .iter()
-                    .find(|page| !page.live && !page.unborn)?;
+                    .find(|page| !page.live && !page.unborn && !page.limbo)?;
                 (ErrorKind::PageStale, write(gone.name.clone(), 0))
             }
         };
         self.push(Step::Fails(Fails {
             error,
             steps: vec![Located::new(step)],
+        }));
+        Some(())
+    }
+
+    /// A consistent cut of a few pages, each compared with the model.
+    fn snapshot(&mut self, choice: Choice) -> Option<()> {
+        self.settle();
+        let mut pages: Vec<Name> = Vec::new();
+        for number in [choice.a, choice.b, choice.c] {
+            let at = self.pick(number, |page| !page.given_up)?;
+            let name = self.name(at)?;
+            if !Self::may_be_stale(&self.pages, at) && !pages.contains(&name) {
+                pages.push(name);
+            }
+        }
+        if pages.is_empty() {
+            return None;
+        }
+        let name = Name::new(format!("cut{}", self.snapshots));
+        self.snapshots += 1;
+        self.push(Step::Snapshot(Snapshot {
+            name,
+            pages: Names(pages),
         }));
         Some(())
     }
@@ -467,6 +600,51 @@ mod tests {
                 )
             });
             assert_eq!(read, made);
+        }
+    }
+
+    /// Numbers that look random, the same every time.
+    fn numbers(mut state: u64) -> impl FnMut() -> u32 {
+        move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 32) as u32
+        }
+    }
+
+    #[test]
+    fn every_verb_makes_scenarios_that_read_back_and_pass() {
+        let mut applied = std::collections::BTreeSet::new();
+        for seed in 0..60 {
+            let mut draw = numbers(seed);
+            let mut generator = Generator::new(Profile::default());
+            for _ in 0..80 {
+                let verb = Verb::ALL[draw() as usize % Verb::ALL.len()];
+                let choice = Choice {
+                    verb: 0,
+                    a: draw(),
+                    b: draw(),
+                    c: draw(),
+                };
+                if generator.apply(verb, choice) {
+                    applied.insert(verb);
+                }
+            }
+            let made = generator.finish(Options::default());
+            let text = crate::scenario::print(&made);
+            let read = crate::scenario::parse_str("made", &text).unwrap_or_else(|errors| {
+                panic!(
+                    "{}\n{text}",
+                    errors.iter().map(|e| e.to_string()).collect::<String>()
+                )
+            });
+            assert_eq!(read, made);
+            let outcome = crate::world::run(&made, &Default::default(), &Default::default());
+            assert_eq!(outcome.failure(), None, "seed {seed}\n{text}");
+        }
+        for verb in Verb::ALL {
+            assert!(applied.contains(verb), "{verb:?} never applied");
         }
     }
 }

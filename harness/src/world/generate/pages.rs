@@ -1,6 +1,8 @@
 //! Steps that change which pages there are, and how they derive from each other.
 
-use super::{Choice, Generator, LENS, Page, num, wrap};
+use std::collections::BTreeSet;
+
+use super::{Choice, Generator, Page, num, wrap};
 use crate::scenario::ast::{
     Allocate, Annotate, Connect, Custom, Derive, Elementwise, Lane, NewPage, PageArg, Semiring,
     Slice, Step, Transfer,
@@ -10,7 +12,11 @@ use crate::scenario::value::{Hex, Map, Name, Names};
 
 impl Generator {
     pub(super) fn new_page(&mut self, len: u64, parents: Vec<usize>, fails: bool) -> Option<Name> {
-        let live = self.pages.iter().filter(|page| page.live).count();
+        let live = self
+            .pages
+            .iter()
+            .filter(|page| page.live || page.limbo)
+            .count();
         if live >= self.profile.max_pages {
             return None;
         }
@@ -27,13 +33,16 @@ impl Generator {
             written: false,
             disconnected: false,
             unborn: false,
+            limbo: false,
+            unsettled: false,
         });
         Some(name)
     }
 
     pub(super) fn allocate(&mut self, choice: Choice) -> Option<()> {
-        let len = LENS
-            .get(usize::try_from(choice.a).ok()? % LENS.len())
+        let lens = self.profile.lens;
+        let len = lens
+            .get(usize::try_from(choice.a).ok()? % lens.len().max(1))
             .copied()?;
         let page = self.new_page(len, Vec::new(), false)?;
         let fill = (choice.b % 2 == 1).then(|| {
@@ -148,15 +157,19 @@ impl Generator {
     pub(super) fn depends(&self, page: &Page, other: usize) -> bool {
         let wanted = self.pages.get(other).map(|page| &page.name);
         let mut waiting = vec![page];
+        // What a storm left open has the parents of both ways, which together may go round in a circle.
+        let mut seen = BTreeSet::new();
         while let Some(page) = waiting.pop() {
             if Some(&page.name) == wanted {
                 return true;
             }
-            waiting.extend(
-                page.parents
-                    .iter()
-                    .filter_map(|parent| self.pages.get(*parent)),
-            );
+            if !page.limbo || seen.insert(&page.name) {
+                waiting.extend(
+                    page.parents
+                        .iter()
+                        .filter_map(|parent| self.pages.get(*parent)),
+                );
+            }
         }
         false
     }
@@ -184,6 +197,47 @@ impl Generator {
         self.stage(Step::Allocate(Allocate { pages: vec![page] }), true)
     }
 
+    /// A page that derives from the newest one, so that chains grow long.
+    pub(super) fn deepen(&mut self, choice: Choice) -> Option<()> {
+        let parent = self.pages.iter().rposition(|page| {
+            let fails = page.derived && page.fails;
+            page.live && !page.limbo && !page.given_up && !fails
+        })?;
+        self.derive_from(parent, choice)
+    }
+
+    /// A page that derives from the first one, so that it has many children.
+    pub(super) fn widen(&mut self, choice: Choice) -> Option<()> {
+        self.derive_from(0, choice)
+    }
+
+    fn derive_from(&mut self, parent: usize, choice: Choice) -> Option<()> {
+        let (name, len) = self
+            .pages
+            .get(parent)
+            .map(|page| (page.name.clone(), page.len))?;
+        let derive = if choice.c.is_multiple_of(2) {
+            Derive::Copy(Names(vec![name]))
+        } else {
+            Derive::Custom(Custom {
+                name: Name::new("test.add"),
+                version: 1,
+                params: Some(Hex::new(vec![choice.b.to_le_bytes()[0]])),
+                of: Names(vec![name]),
+            })
+        };
+        let page = self.new_page(len, vec![parent], false)?;
+        let page = NewPage {
+            location: self.location(choice),
+            page,
+            size: None,
+            fill: None,
+            meta: Map::default(),
+            derive: Some(derive),
+        };
+        self.stage(Step::Allocate(Allocate { pages: vec![page] }), true)
+    }
+
     pub(super) fn connect(&mut self, choice: Choice) -> Option<()> {
         let child = self.pick(choice.b / 7, |page| {
             !page.derived && !page.written && !page.given_up
@@ -194,7 +248,9 @@ impl Generator {
             .map(|page| (page.name.clone(), page.len))?;
         let (derive, parents, _) = self.function(choice, Some(len), Some(child))?;
         let fails = choice.c % 9 == 3;
+        let in_storm = self.storm.is_some();
         self.update(child, |page| {
+            page.unsettled |= in_storm;
             page.parents = parents;
             page.derived = true;
             page.fails = fails;
@@ -206,7 +262,7 @@ impl Generator {
     pub(super) fn may_be_stale(pages: &[Page], at: usize) -> bool {
         let mut waiting = vec![at];
         while let Some(page) = waiting.pop().and_then(|at| pages.get(at)) {
-            if page.derived && page.fails {
+            if (page.derived && page.fails) || page.limbo {
                 return true;
             }
             waiting.extend(&page.parents);
@@ -221,7 +277,9 @@ impl Generator {
         if Self::may_be_stale(&self.pages, at) || Self::may_be_stale(&self.committed, at) {
             return None;
         }
+        let in_storm = self.storm.is_some();
         self.update(at, |page| {
+            page.unsettled |= in_storm;
             page.parents.clear();
             page.derived = false;
             page.disconnected = true;
@@ -234,7 +292,7 @@ impl Generator {
         let has_children = |at: usize| {
             self.pages
                 .iter()
-                .any(|page| page.live && page.derived && page.parents.contains(&at))
+                .any(|page| (page.live || page.limbo) && page.derived && page.parents.contains(&at))
         };
         let at = self.pick(choice.a, |page| {
             !page.fresh && !page.given_up && page.name.as_str() != "p0"
@@ -242,7 +300,9 @@ impl Generator {
         if has_children(at) {
             return None;
         }
+        let in_storm = self.storm.is_some();
         self.update(at, |page| {
+            page.unsettled |= in_storm;
             page.live = false;
             page.given_up = true;
         });

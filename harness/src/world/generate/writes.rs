@@ -22,7 +22,8 @@ impl Generator {
     pub(super) fn write(&mut self, choice: Choice) -> Option<()> {
         let (at, page, len) = self.base(choice.a)?;
         let start = wrap(choice.b, len);
-        let data = random(choice.c, 1 + wrap(choice.c / 7, (len - start).min(100)));
+        let longest = (len - start).min(self.profile.max_write_bytes.max(1));
+        let data = random(choice.c, 1 + wrap(choice.c / 7, longest));
         self.stage_write(
             at,
             Step::Write(Write {

@@ -71,6 +71,8 @@ pub(super) struct Faults {
     pub(super) lied: bool,
     /// Whether there ever was one.
     pub(super) ever_lied: bool,
+    /// How many have struck so far.
+    pub(super) strikes: u64,
 }
 
 impl Faults {
@@ -126,6 +128,7 @@ impl Faults {
                 at: fault.at,
                 numbers: mix(fault.seed.wrapping_add(fault.nth << 32)),
             });
+            self.strikes += 1;
             self.lied |= fault.kind.is_silent() && act != Act::Read;
             self.ever_lied |= self.lied;
             fault.kind == FaultKind::Full

@@ -113,6 +113,11 @@ impl SimulatedStorage {
         waiting
     }
 
+    /// How many faults have struck so far.
+    pub(crate) fn strikes(&self) -> u64 {
+        self.disk.lock().faults.strikes
+    }
+
     /// The first fault that has not struck.
     pub(crate) fn waiting(&self) -> Option<Fault> {
         self.disk.lock().faults.waiting().next().copied()

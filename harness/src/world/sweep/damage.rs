@@ -34,6 +34,59 @@ pub(crate) struct Tear {
     pub(crate) to: usize,
 }
 
+impl Damage {
+    /// One of the things that a crash can leave: each subset of the changes can come, and of one write a part.
+    pub(crate) fn drawn(pending: &[&Effect], seed: u64) -> Self {
+        let count = pending.len();
+        let mut state = seed;
+        let mut draw = |below: usize| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            let number = (z ^ (z >> 31)) % (below.max(1) as u64);
+            usize::try_from(number).unwrap_or_default()
+        };
+        let (form, cut) = (draw(5), draw(count + 1));
+        let mut keep: Vec<usize> = match form {
+            0 => (0..cut).collect(),
+            1 => (cut..count).collect(),
+            2 => (0..count).filter(|other| *other != cut).collect(),
+            3 => (0..count).collect(),
+            _ => (0..count).filter(|_| draw(2) == 1).collect(),
+        };
+        let torn = draw(count + 1);
+        let tear = match pending.get(torn) {
+            Some(Effect::Write { bytes, .. }) if bytes.len() > 1 && draw(2) == 1 => {
+                // At a sector of what is long, mostly: often the last one; at any byte else.
+                let last = bytes.len() - 1;
+                let cut = match draw(4) {
+                    0 => last,
+                    _ => 1 + draw(last),
+                };
+                let sector = cut / SECTOR_BYTES * SECTOR_BYTES;
+                let cut = if sector > 0 && draw(4) > 0 {
+                    sector
+                } else {
+                    cut
+                };
+                let (from, to) = if draw(3) > 0 {
+                    (0, cut)
+                } else {
+                    (cut, bytes.len())
+                };
+                keep.retain(|other| *other != torn);
+                Some(Tear {
+                    change: torn,
+                    from,
+                    to,
+                })
+            }
+            _ => None,
+        };
+        Self { keep, tear }
+    }
+}
+
 /// How closely a sweep cuts writes that a crash has torn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Grain {

@@ -55,6 +55,8 @@ fn obstacle(steps: &Steps) -> Option<&'static str> {
             Some(step.value.verb())
         }
         Step::Repeat(repeat) => obstacle(&repeat.steps),
+        // What a storm left out depends on its faults, and its own crash is no crash at each moment.
+        Step::Storm(_) => Some(step.value.verb()),
         Step::Fails(fails) => obstacle(&fails.steps),
         Step::Transaction(transaction) => obstacle(&transaction.steps),
         Step::Concurrent(lists) => lists.iter().find_map(obstacle),

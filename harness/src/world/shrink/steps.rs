@@ -1,4 +1,4 @@
-//! Makes a failing scenario shorter, step by step, for as long as it fails.
+//! Removes steps from a failing scenario, for as long as it fails.
 //!
 //! What is removed is decided by trying: first long stretches, then shorter ones, then single steps, over and over until no
 //! step can go (delta debugging, Zeller and Hildebrandt 2002, without its complements, which steps that build on
@@ -31,6 +31,31 @@ pub fn shrink(
             return best;
         }
     }
+}
+
+/// The scenario without the steps behind the one that fails, found by halving. Its last step stays: it may be the
+/// only check, without which it would be no scenario.
+pub(super) fn cut(scenario: &Scenario, fails: &mut impl FnMut(&Scenario) -> bool) -> Scenario {
+    let Some((last, before)) = scenario.steps.split_last() else {
+        return scenario.clone();
+    };
+    let of = |len: usize| {
+        let mut candidate = scenario.clone();
+        candidate.steps = before.iter().take(len).cloned().collect();
+        candidate.steps.push(last.clone());
+        candidate
+    };
+    // With so many it does not fail, and with so many it does.
+    let (mut low, mut high) = (0, before.len());
+    while low + 1 < high {
+        let middle = low.midpoint(high);
+        if fails(&of(middle)) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    of(high)
 }
 
 /// Where a list of steps is: the position of a step, and which of its lists, from the outside in.
@@ -80,7 +105,9 @@ fn lists(steps: &Steps) -> Vec<Path> {
     found
 }
 
-fn count(steps: &Steps) -> usize {
+/// How many steps there are, those inside of others counted.
+#[must_use]
+pub fn count(steps: &Steps) -> usize {
     let mut waiting = vec![steps];
     let mut count = 0;
     while let Some(steps) = waiting.pop() {
@@ -96,6 +123,7 @@ fn inner(step: &Step) -> Vec<&Steps> {
         Step::Transaction(step) => vec![&step.steps],
         Step::Repeat(step) => vec![&step.steps],
         Step::Fails(step) => vec![&step.steps],
+        Step::Storm(step) => vec![&step.steps],
         Step::Concurrent(lists) => lists.iter().collect(),
         _ => Vec::new(),
     }
@@ -110,6 +138,7 @@ fn list<'a>(steps: &'a mut Steps, path: &[(usize, usize)]) -> Option<&'a mut Ste
         Step::Transaction(step) => &mut step.steps,
         Step::Repeat(step) => &mut step.steps,
         Step::Fails(step) => &mut step.steps,
+        Step::Storm(step) => &mut step.steps,
         Step::Concurrent(lists) => lists.get_mut(*number)?,
         _ => return None,
     };

@@ -1,0 +1,11 @@
+//! Watches what a run uses, and judges whether it leaks.
+
+mod histogram;
+mod leak;
+mod process;
+mod series;
+
+pub use histogram::Histogram;
+pub use leak::{Leak, Point, judge};
+pub use process::{descriptors, rss_bytes};
+pub use series::{Sample, Series};

@@ -1,0 +1,126 @@
+//! Shows that bugs are found: plants them in the engine, one at a time, and runs until each is.
+//!
+//! The bugs are in the engine's own code, and only in a build with `--cfg mmsb_planted`.
+
+mod report;
+
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use mmsb_harness::world::Budget;
+use serde::Serialize;
+
+use crate::campaign::Campaign;
+use crate::run::{self, Finding, Options, RunError};
+use crate::worker::{Answer, Limits, Request, Worker};
+
+pub use report::markdown;
+
+/// What became of one bug.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Proof {
+    /// Its name; `none` for the control, in which no bug is live.
+    pub name: String,
+    /// What it does.
+    pub about: String,
+    /// Scenarios until it was found, or in all.
+    pub scenarios: u64,
+    /// Steps of them.
+    pub steps: u64,
+    /// How long it lived, in seconds.
+    pub elapsed_s: f64,
+    /// What was found.
+    pub finding: Option<Finding>,
+    /// Whether the scenario that shows it passes when no bug is live: else something else was found.
+    pub passes_without: bool,
+}
+
+impl Proof {
+    /// Whether it came as it must: a bug was found, and where there is none, nothing was.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        match self.finding {
+            Some(_) => self.name != CONTROL && self.passes_without,
+            None => self.name == CONTROL,
+        }
+    }
+}
+
+/// The name of a run in which no bug is live, and which must find nothing.
+pub const CONTROL: &str = "none";
+
+/// Every bug that this build has: its name, and what it does. None in a normal build.
+#[must_use]
+pub fn bugs() -> &'static [(&'static str, &'static str)] {
+    #[cfg(mmsb_planted)]
+    {
+        mmsb_engine::planted::ALL
+    }
+    #[cfg(not(mmsb_planted))]
+    {
+        &[]
+    }
+}
+
+/// Runs until a bug is found, or the budget of the options is used up. The options' directory is that of this bug alone.
+///
+/// # Errors
+/// When it cannot be carried out.
+pub fn prove(
+    name: &str,
+    about: &str,
+    mut options: Options,
+    minimise_for: Duration,
+    stop: &AtomicBool,
+) -> Result<Proof, RunError> {
+    options.planted = (name != CONTROL).then(|| name.to_owned());
+    options.max_findings = 1;
+    options.canary_every = 0;
+    // Bugs that lose a wake-up show as scenarios that come to no end.
+    options.scenario_timeout = Duration::from_secs(8);
+    options.budget = Budget {
+        tries: 1500,
+        duration: minimise_for,
+    };
+    options.campaigns = vec![Campaign::Sim, Campaign::Replay, Campaign::Threads];
+    let mut lived_s = None;
+    let state = run::run(&options, stop, &mut |now| {
+        if now.minimising {
+            lived_s.get_or_insert(now.state.elapsed_s);
+        }
+    })?;
+    let finding = state.findings.first().cloned();
+    let passes_without = match &finding {
+        Some(finding) => passes_without(&options, finding, stop)?,
+        None => true,
+    };
+    Ok(Proof {
+        name: name.to_owned(),
+        about: about.to_owned(),
+        scenarios: state.scenarios(),
+        steps: state.steps(),
+        elapsed_s: lived_s.unwrap_or(state.elapsed_s),
+        finding,
+        passes_without,
+    })
+}
+
+/// Runs the scenario of a finding in a worker without a bug.
+fn passes_without(
+    options: &Options,
+    finding: &Finding,
+    stop: &AtomicBool,
+) -> Result<bool, RunError> {
+    let mut worker = Worker::new(Limits {
+        program: options.program.clone(),
+        scratch: options.out.join("work").join("without"),
+        max_rss_bytes: options.max_rss_bytes,
+        planted: None,
+    });
+    let request = Request {
+        job: finding.job,
+        scenario: Some(finding.scenario.clone()),
+    };
+    let answer = worker.ask(&request, options.scenario_timeout, stop)?;
+    Ok(matches!(answer, Answer::Done(done) if done.failure.is_none()))
+}

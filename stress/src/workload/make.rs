@@ -1,0 +1,316 @@
+//! Makes the scenario of a seed.
+
+use mmsb_harness::scenario::ast::{
+    Allocate, Compress, Durability, NewPage, Options, Propagation, Replay, Retain, Scenario, Step,
+    StorageKind,
+};
+use mmsb_harness::scenario::data::Data;
+use mmsb_harness::scenario::expect::{Content, Expect, PageCheck};
+use mmsb_harness::scenario::num::Num;
+use mmsb_harness::scenario::value::{Hex, Map, Name};
+use mmsb_harness::world::generate::{Choice, Generator, Profile, Verb};
+
+use super::{Kind, Rng};
+
+/// What a scenario is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Flavour {
+    /// Simulated storage, with faults and crashes.
+    Simulated,
+    /// As [`Flavour::Simulated`], and the log is replayed again and again with 1, 2 and 8 appliers.
+    Replayed,
+    /// Real files, in a process that is killed: nothing that could not be resumed.
+    Killed,
+    /// Real files and several threads.
+    Threads,
+}
+
+/// A scenario, and what it was drawn as.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Made {
+    /// The workload.
+    pub kind: Kind,
+    /// The scenario.
+    pub scenario: Scenario,
+}
+
+/// The page of a canary, which expects what cannot be.
+pub const CANARY_PAGE: &str = "canary";
+
+/// Verbs a scenario at least, and how often that number may be doubled.
+const MIN_VERBS: u64 = 16;
+const MAX_DOUBLINGS: u64 = 5;
+/// A storm lasts for so many verbs at most.
+const MAX_STORM: u64 = 24;
+
+/// The scenario of a seed. With `canary` it has an expectation that must fail.
+#[must_use]
+pub fn make(flavour: Flavour, seed: u64, canary: bool) -> Made {
+    let mut rng = Rng::new(seed, "workload");
+    let kind = rng.pick(Kind::ALL).unwrap_or(Kind::Mixed);
+    // A new version draws anew.
+    let mut rng = Rng::new(seed, &format!("{} {}", kind.as_str(), kind.version()));
+    let (profile, options) = swarm(kind, flavour, &mut rng);
+    let weights = weights(kind, flavour, &mut rng);
+    let mut verbs = {
+        let doublings = rng.below(MAX_DOUBLINGS + 1);
+        let base = MIN_VERBS << doublings;
+        base + rng.below(base)
+    };
+    if flavour == Flavour::Killed {
+        // It is killed long before the end.
+        verbs += 400;
+    }
+    let canary_at = canary.then(|| {
+        if flavour == Flavour::Killed {
+            0
+        } else {
+            rng.below(verbs)
+        }
+    });
+    let mut generator = Generator::new(profile);
+    let mut storm_left = 0;
+    let mut canary_waits = canary;
+    for number in 0..verbs {
+        if storm_left > 0 {
+            storm_left -= 1;
+            if storm_left == 0 {
+                generator.apply(Verb::EndStorm, Choice::default());
+            }
+        }
+        if canary_waits && storm_left == 0 && canary_at.is_some_and(|at| number >= at) {
+            generator.insert(canary_steps());
+            canary_waits = false;
+        }
+        let verb = draw_verb(&weights, &mut rng);
+        let choice = choice(&mut rng);
+        let length = 2 + rng.below(MAX_STORM);
+        if generator.apply(verb, choice) && verb == Verb::BeginStorm {
+            storm_left = length;
+        }
+        if flavour == Flavour::Replayed && storm_left == 0 && rng.one_in(20) {
+            generator.insert(replays());
+        }
+    }
+    if canary_waits {
+        generator.apply(Verb::EndStorm, Choice::default());
+        generator.insert(canary_steps());
+    }
+    let mut scenario = generator.finish(options);
+    scenario.about = format!("Made by {} {}, seed {seed}.", kind.as_str(), kind.version());
+    Made { kind, scenario }
+}
+
+/// Draws how this seed differs from the usual.
+fn swarm(kind: Kind, flavour: Flavour, rng: &mut Rng) -> (Profile, Options) {
+    let mut profile = kind.profile();
+    let num = |value: u64| Some(Num::from(value));
+    let mut options = Options {
+        segment: rng
+            .pick(&[
+                None,
+                num_of(8192),
+                num_of(8192),
+                num_of(16_384),
+                num_of(40_960),
+            ])
+            .flatten()
+            .map(Num::from),
+        compress: rng.one_in(3).then_some(Compress::Zstd),
+        propagation: rng.one_in(3).then_some(Propagation::Deferred),
+        ..Options::default()
+    };
+    // Threads that start and end cost more than what they do here.
+    if rng.one_in(8) {
+        options.threads = num(1 + rng.below(3));
+    }
+    if rng.one_in(5) {
+        options.appliers = num(1 + rng.below(4));
+    }
+    if rng.one_in(4) {
+        options.durability = rng.pick(&[Durability::Memory, Durability::Buffered]);
+        profile.says_sync = true;
+    }
+    let trims = rng.one_in(3);
+    if trims && flavour != Flavour::Replayed {
+        options.retain = Some(Retain::Checkpoints);
+        profile.replays = false;
+        if rng.one_in(3) {
+            options.history = num(1024 << rng.below(6));
+        }
+    }
+    match flavour {
+        Flavour::Threads => {
+            options.storage = Some(StorageKind::Fs);
+            profile.storage = StorageKind::Fs;
+        }
+        Flavour::Killed => {
+            profile.crashes = false;
+            profile.replays = false;
+        }
+        Flavour::Simulated | Flavour::Replayed => {}
+    }
+    (profile, options)
+}
+
+const fn num_of(value: u64) -> Option<u64> {
+    Some(value)
+}
+
+/// The weights of this seed: most as usual, some several times as much, some nothing.
+fn weights(kind: Kind, flavour: Flavour, rng: &mut Rng) -> Vec<(Verb, u64)> {
+    let mut weights = kind.weights();
+    for (verb, weight) in &mut weights {
+        let factor = rng.pick(&[0, 1, 1, 1, 2, 4]).unwrap_or(1);
+        let needed = matches!(verb, Verb::Commit);
+        *weight *= if needed { factor.max(1) } else { factor };
+        if !suits(flavour, *verb) {
+            *weight = 0;
+        }
+    }
+    weights.retain(|(_, weight)| *weight > 0);
+    weights
+}
+
+/// Whether a verb makes sense in a scenario of this flavour.
+fn suits(flavour: Flavour, verb: Verb) -> bool {
+    use Verb as V;
+    let faults = matches!(verb, V::BeginStorm | V::CrashDrawn);
+    match flavour {
+        // Threads leave the order of commits open, and all else here is the same every time.
+        Flavour::Simulated | Flavour::Replayed => verb != V::Concurrent,
+        Flavour::Threads => !faults,
+        Flavour::Killed => {
+            !faults
+                && !matches!(
+                    verb,
+                    V::Crash | V::CrashProcess | V::Mark | V::Replay | V::Listen | V::Concurrent
+                )
+        }
+    }
+}
+
+fn draw_verb(weights: &[(Verb, u64)], rng: &mut Rng) -> Verb {
+    let total = weights.iter().map(|(_, weight)| weight).sum();
+    let mut left = rng.below(total);
+    for (verb, weight) in weights {
+        if left < *weight {
+            return *verb;
+        }
+        left -= weight;
+    }
+    Verb::Commit
+}
+
+fn choice(rng: &mut Rng) -> Choice {
+    let (first, second) = (rng.draw(), rng.draw());
+    let low = |number: u64| u32::try_from(number & 0xffff_ffff).unwrap_or_default();
+    Choice {
+        verb: 0,
+        a: low(first),
+        b: low(first >> 32),
+        c: low(second),
+    }
+}
+
+/// The log replayed from zero, by one applier and by several.
+fn replays() -> impl Iterator<Item = Step> {
+    [1, 2, 8].into_iter().map(|appliers| {
+        Step::Replay(Replay {
+            appliers: Some(Num::from(appliers)),
+            ..Replay::default()
+        })
+    })
+}
+
+/// Steps of which the last must fail.
+fn canary_steps() -> [Step; 3] {
+    let page = || Name::new(CANARY_PAGE);
+    let hex = |byte: u8| Data::Hex(Hex::new(vec![byte; 4]));
+    [
+        Step::Allocate(Allocate {
+            pages: vec![NewPage {
+                location: None,
+                page: page(),
+                size: Some(Num::from(8)),
+                fill: Some(hex(0x5a)),
+                meta: Map::default(),
+                derive: None,
+            }],
+        }),
+        Step::Commit(Some(Durability::Sync)),
+        Step::Expect(Expect::Page(PageCheck {
+            page: page(),
+            snapshot: None,
+            at: Num::ZERO,
+            len: None,
+            content: Content::Data(hex(0xa5)),
+        })),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+    use mmsb_harness::kill;
+    use mmsb_harness::scenario::{parse_str, print};
+    use std::collections::BTreeSet;
+
+    const FLAVOURS: [Flavour; 4] = [
+        Flavour::Simulated,
+        Flavour::Replayed,
+        Flavour::Killed,
+        Flavour::Threads,
+    ];
+
+    #[test]
+    fn what_is_made_is_a_scenario_that_reads_back() {
+        for flavour in FLAVOURS {
+            for seed in 0..60 {
+                let made = make(flavour, seed, seed % 5 == 0).scenario;
+                let text = print(&made);
+                let read = parse_str("made", &text)
+                    .unwrap_or_else(|errors| panic!("{flavour:?} {seed}: {}\n{text}", errors[0]));
+                assert_eq!(read, made, "{flavour:?} {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn seeds_draw_every_workload_and_the_flavours_keep_their_limits() {
+        let kinds: BTreeSet<Kind> = (0..200)
+            .map(|seed| make(Flavour::Simulated, seed, false).kind)
+            .collect();
+        assert_eq!(kinds.len(), Kind::ALL.len());
+        for seed in 0..60 {
+            kill::check(&make(Flavour::Killed, seed, seed == 0).scenario).unwrap();
+            let threads = print(&make(Flavour::Threads, seed, false).scenario);
+            assert!(!threads.contains("storm:") && !threads.contains("fault:"));
+        }
+        let storms = (0..60).filter(|seed| {
+            print(&make(Flavour::Simulated, *seed, false).scenario).contains("- storm:")
+        });
+        assert!(storms.count() > 15);
+    }
+
+    /// If this fails, seeds have changed their meaning: raise the version of the workload, and put in what is printed.
+    #[test]
+    fn seeds_keep_their_meaning() {
+        let mut found = String::new();
+        for flavour in FLAVOURS {
+            for seed in [1, 2, 3, 4, 5] {
+                let made = make(flavour, seed, false);
+                let text = mmsb_harness::scenario::print(&made.scenario);
+                let hash = blake3::hash(text.as_bytes()).to_hex();
+                found.push_str(&format!(
+                    "{flavour:?} {seed} {} {}\n",
+                    made.kind.as_str(),
+                    &hash[..16]
+                ));
+            }
+        }
+        assert_eq!(found, include_str!("golden.txt"), "{found}");
+    }
+}
