@@ -210,6 +210,7 @@ pub(crate) fn rebuild_to(
         .map_or(Lsn::ZERO, |manifest| manifest.replay_after);
     let mut replayer = Replayer {
         state: &state,
+        arena_bytes: options.arena_bytes,
         after,
         until: until.unwrap_or(Lsn(u64::MAX)),
         applied: 0,
@@ -397,6 +398,7 @@ fn start(
 
 struct Replayer<'a> {
     state: &'a State,
+    arena_bytes: u64,
     /// Records up to this one are in the state already.
     after: Lsn,
     until: Lsn,
@@ -536,7 +538,7 @@ impl Replayer<'_> {
             ReplayFault::Refused(TransactionError::Placement(PlacementError::OutOfSpace {
                 ..
             })) => RecoveryError::ArenaTooSmall {
-                arena_bytes: self.state.structure.read().placement.capacity_bytes(),
+                arena_bytes: self.arena_bytes,
                 lsn,
             },
             ReplayFault::Refused(TransactionError::Device(error)) => error.clone().into(),

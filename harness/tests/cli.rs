@@ -171,7 +171,7 @@ fn a_run_says_what_passed_failed_and_was_skipped() {
     assert_eq!(
         head[..2],
         [
-            "skip a/skipped: this build has no device support",
+            "skip a/skipped: no cuda device: this build has no CUDA support; build with --features cuda",
             "FAIL b/fails"
         ]
     );
@@ -194,7 +194,7 @@ a             0       0       1
 b             2       1       0
 
 skipped because
-        1  this build has no device support
+        1  no cuda device: this build has no CUDA support; build with --features cuda
 
 
 9 steps and 3 checks
@@ -313,7 +313,7 @@ fn tests_are_listed_by_the_names_that_runs_use() {
     let workspace = mixed();
     let listed = workspace.mmsb(&["list"]).expect(0).stdout;
     let expected = "\
-a/skipped\tskipped: this build has no device support
+a/skipped\tskipped: no cuda device: this build has no CUDA support; build with --features cuda
 b/fails
 b/passes[threads=1]
 b/passes[threads=2]
