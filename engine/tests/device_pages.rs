@@ -411,6 +411,8 @@ fn a_device_that_fails_while_it_is_filled_is_filled_again() {
     let device = Fragile::new(256 << 20);
     let bus = open(directory.path(), on(&device));
     let pages = fill(&bus, &[100, 3_000_000]);
+    let derived = allocate_at(&bus, 100, Location::Device);
+    connect(&bus, derived, "copy", &[], &[pages[0].0]);
     let digest = bus.digest().unwrap();
     let mut failures = 0;
     for pieces in 0.. {

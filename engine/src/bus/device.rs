@@ -212,6 +212,10 @@ impl Bus {
                     let restored = self.refill(&structure)?;
                     state.recompute_device(&structure, &mut locked);
                     drop(checkpoints);
+                    // The device may have failed once more while derived pages were computed.
+                    if let Some(fault) = self.device_fault() {
+                        return Err(fault.into());
+                    }
                     return Ok(restored);
                 }
                 Err(busy) => {

@@ -14,13 +14,18 @@ static CLAIMED: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
 #[derive(Debug)]
 pub(super) struct Claim {
     address: usize,
+    // Nobody else can have the address as long as this is there.
+    _device: Arc<dyn Device>,
 }
 
 impl Claim {
     pub(super) fn of(device: &Arc<dyn Device>) -> Result<Self, DeviceError> {
         let address = Arc::as_ptr(device).cast::<()>().addr();
         if CLAIMED.lock().insert(address) {
-            return Ok(Self { address });
+            return Ok(Self {
+                address,
+                _device: Arc::clone(device),
+            });
         }
         Err(DeviceError::Unavailable {
             kind: device.info().kind.name(),
