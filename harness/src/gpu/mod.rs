@@ -1,7 +1,7 @@
 //! Allocation traces, and what allocators of device memory make of them.
 //!
 //! [`Trace`] is a sequence of allocations and frees: written in a format of its own, read from what others record ([`rmm`],
-//! [`pytorch`]), or made up ([`generate`]). [`replay`] runs one against a [`Backend`] and measures; [`simulate`] runs it on a GPU
+//! [`pytorch`]), or made up ([`generate`]). [`replay`] runs one against a [`Backend`] and measures; `simulate` runs it on a GPU
 //! that has so many bytes, and [`snapshot`] writes down the end of that for PyTorch's memory viewer.
 
 mod backend;
