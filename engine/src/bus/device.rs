@@ -280,7 +280,12 @@ impl Bus {
             .take_while(|segment| segment.header.first_lsn >= first_lsn)
             .map(|segment| segment.len_bytes)
             .sum();
-        if log_bytes > restored.page_bytes * LONG_LOG_RATIO + LONG_LOG_BYTES {
+        if log_bytes
+            > restored
+                .page_bytes
+                .saturating_mul(LONG_LOG_RATIO)
+                .saturating_add(LONG_LOG_BYTES)
+        {
             return Err(Stop::Irregular("the log is long"));
         }
         let source = Source {

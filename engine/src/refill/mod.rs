@@ -16,6 +16,7 @@ mod walk;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::thread::Builder;
 
 use crate::device::{DeviceError, PinnedBuffer};
 use crate::log::reader::LogMap;
@@ -155,6 +156,12 @@ fn fill_in_turn<'a>(
 /// a slot takes, and nobody waits longer than a slot or two while the log is read at full speed.
 const ASKS: u32 = 150;
 
+const NO_THREAD: &str = "no thread can be had";
+
+fn thread(name: &str) -> Builder {
+    Builder::new().name(name.to_owned())
+}
+
 /// The next message; `None` when there will be none.
 fn receive<T>(from: &Receiver<T>) -> Option<T> {
     for _ in 0..ASKS {
@@ -208,8 +215,7 @@ fn fill_together<'a>(
         for _ in 0..source.workers {
             let (give_job, take_job) = channel::<(u64, Slot<'a>, Job)>();
             let give_result = give_result.clone();
-            give_jobs.push(give_job);
-            scope.spawn(move || {
+            let started = thread("mmsb-refill").spawn_scoped(scope, move || {
                 while let Some((number, mut slot, job)) = receive(&take_job) {
                     let result = prepare(source, job, slot.bytes());
                     if give_result.send((number, slot, result)).is_err() {
@@ -217,9 +223,17 @@ fn fill_together<'a>(
                     }
                 }
             });
+            // Where no more threads can be had the others take its share.
+            if started.is_err() {
+                break;
+            }
+            give_jobs.push(give_job);
         }
         drop(give_result);
-        let walking = scope.spawn(move || {
+        if give_jobs.is_empty() {
+            return Err(Stop::Irregular(NO_THREAD));
+        }
+        let walking = thread("mmsb-walk").spawn_scoped(scope, move || {
             for (number, give_job) in (0..).zip(give_jobs.iter().cycle()) {
                 let Some(mut slot) = receive(&take_free) else {
                     break;
@@ -234,6 +248,7 @@ fn fill_together<'a>(
             // The workers end when they have done what is left, and then the submitter does.
             Ok(walker.records())
         });
+        let walking = walking.map_err(|_| Stop::Irregular(NO_THREAD))?;
         let mut ordered = Ordered {
             results,
             early: BTreeMap::new(),
