@@ -493,6 +493,19 @@ impl Replayer<'_> {
         batch: &Arc<Batch>,
         appliers: &mut impl Appliers,
     ) -> Result<(), RecoveryError> {
+        let before = if planted!(RecordRepeated) {
+            self.after.previous()
+        } else {
+            self.after
+        };
+        if let Some(lsns) = batch.plain_lsns()
+            && *lsns.start() > before
+            && *lsns.end() <= self.until
+        {
+            self.lsn = *lsns.end();
+            self.applied += batch.len() as u64;
+            return appliers.apply(batch, 0..batch.len());
+        }
         let mut start = 0;
         let mut end = 0;
         for (position, record) in batch.records(0..batch.len()).enumerate() {
@@ -500,11 +513,6 @@ impl Replayer<'_> {
                 break;
             }
             end = position + 1;
-            let before = if planted!(RecordRepeated) {
-                self.after.previous()
-            } else {
-                self.after
-            };
             if record.lsn <= before {
                 start = end;
                 continue;

@@ -244,6 +244,7 @@ impl RecordHeader {
     }
 
     /// The header in the first bytes of `bytes`, if its checksum matches.
+    #[inline]
     pub(crate) fn decode(bytes: &[u8], seed: &Seed) -> Option<Self> {
         let header = bytes.first_chunk::<RECORD_HEADER_BYTES>()?;
         let units = u32_at(header, 0)?;
@@ -281,9 +282,16 @@ impl RecordHeader {
 /// The checksum covers the seed and the header, with zeros where the checksum itself stands.
 #[inline]
 fn header_crc(header: &[u8; RECORD_HEADER_BYTES], seed: &Seed) -> u32 {
-    let mut covered = *header;
-    covered[4..8].fill(0);
-    crc32c(&covered) ^ seed.contribution
+    /// Aligned, so that the checksum is computed a word at a time.
+    #[repr(align(8))]
+    struct Covered([u8; RECORD_HEADER_BYTES]);
+    let mut covered = Covered(*header);
+    let (words, _) = covered.0.as_chunks_mut::<8>();
+    if let Some(first) = words.first_mut() {
+        // As a word: a processor cannot take a word that was written in parts before all of them are in its cache.
+        *first = (u64::from_le_bytes(*first) & u64::from(u32::MAX)).to_le_bytes();
+    }
+    crc32c(&covered.0) ^ seed.contribution
 }
 
 /// Where the bytes of a run stand: the first position from `cursor` on that is congruent to the

@@ -1,7 +1,7 @@
 //! Finds the segments of a log and reads its records, checked, in order.
 
 use std::io;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use super::compression::{UnpackFault, unpack};
 use super::format::{
@@ -335,7 +335,10 @@ fn check_kinship(
 #[derive(Clone, Copy, Debug)]
 struct Place {
     lsn: Lsn,
-    start: usize,
+    /// Where the operations begin.
+    ops_start: usize,
+    /// Where the stored stream begins, and where the record ends.
+    stream_start: usize,
     end: usize,
     ops_bytes: u32,
     run_count: u32,
@@ -357,11 +360,14 @@ enum Stream {
 
 impl Place {
     /// The operations and the stored stream of the record in its buffer.
+    #[inline]
     fn split<'b>(&self, buffer: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
-        let body = buffer.get(self.start + RECORD_HEADER_BYTES..self.end)?;
-        let stream_start = align_up(u64::from(self.ops_bytes), RECORD_ALIGN_BYTES);
-        let (ops, stream) = body.split_at_checked(usize::try_from(stream_start).ok()?)?;
-        Some((ops.get(..self.ops_bytes as usize)?, stream))
+        let stream = buffer.get(self.stream_start..self.end)?;
+        if self.ops_bytes == 0 {
+            return Some((&[], stream));
+        }
+        let ops = buffer.get(self.ops_start..self.ops_start + self.ops_bytes as usize)?;
+        Some((ops, stream))
     }
 }
 
@@ -370,6 +376,8 @@ impl Place {
 pub(crate) struct Batch {
     buffer: Vec<u8>,
     places: Vec<Place>,
+    /// How many of the records have operations.
+    with_ops: usize,
     /// The streams of compressed records.
     unpacked: Vec<u8>,
     unchecked: Option<Unchecked>,
@@ -388,6 +396,12 @@ struct Unchecked {
 impl Batch {
     pub(crate) fn len(&self) -> usize {
         self.places.len()
+    }
+
+    /// The first and the last LSN, if no record has operations: all there is to do is to apply their streams.
+    pub(crate) fn plain_lsns(&self) -> Option<RangeInclusive<Lsn>> {
+        let (first, last) = (self.places.first()?, self.places.last()?);
+        (self.with_ops == 0).then_some(first.lsn..=last.lsn)
     }
 
     /// The records at `range`, in order.
@@ -581,6 +595,7 @@ impl<'a> Scanner<'a> {
     ) -> Result<Batch, LogError> {
         let mut batch = self.spares.pop().unwrap_or_default();
         batch.places.clear();
+        batch.with_ops = 0;
         batch.unpacked.clear();
         batch.unpacked.shrink_to(KEPT_UNPACKED_BYTES);
         if let Some(unchecked) = batch.unchecked.take()
@@ -625,6 +640,7 @@ impl<'a> Scanner<'a> {
                     if place.lsn >= self.from {
                         batch.unpack(&mut place);
                     }
+                    batch.with_ops += usize::from(place.ops_bytes > 0);
                     batch.places.push(place);
                     self.expected = self.expected.next();
                     at = next;
@@ -700,25 +716,28 @@ fn parse(buffer: &[u8], at: usize, seed: &Seed, expected: Lsn) -> Parsed {
     if !header.kind.is_transaction() {
         return Parsed::Other { next: at + len };
     }
-    match rest.get(RECORD_HEADER_BYTES..len) {
-        Some(body)
-            if crc32c(body) == header.body_crc && header.ops_bytes as usize <= body.len() =>
-        {
-            Parsed::Record {
-                place: Place {
-                    lsn,
-                    start: at,
-                    end: at + len,
-                    ops_bytes: header.ops_bytes,
-                    run_count: header.run_count,
-                    stream: match header.kind {
-                        RecordKind::CompressedTransaction => Stream::Packed,
-                        _ => Stream::Plain,
-                    },
-                },
-                next: at + len,
-            }
-        }
-        _ => Parsed::Nothing,
+    let body = rest.get(RECORD_HEADER_BYTES..len).unwrap_or_default();
+    let Ok(stream_start) = usize::try_from(align_up(u64::from(header.ops_bytes), RECORD_ALIGN_BYTES))
+    else {
+        return Parsed::Nothing;
+    };
+    if stream_start > body.len() || crc32c(body) != header.body_crc {
+        return Parsed::Nothing;
+    }
+    let ops_start = at + RECORD_HEADER_BYTES;
+    Parsed::Record {
+        place: Place {
+            lsn,
+            ops_start,
+            stream_start: ops_start + stream_start,
+            end: at + len,
+            ops_bytes: header.ops_bytes,
+            run_count: header.run_count,
+            stream: match header.kind {
+                RecordKind::CompressedTransaction => Stream::Packed,
+                _ => Stream::Plain,
+            },
+        },
+        next: at + len,
     }
 }

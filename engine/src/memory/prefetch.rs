@@ -7,7 +7,12 @@ const LINE_BYTES: usize = 64;
 #[inline]
 pub(crate) fn prefetch<T>(value: &T) {
     let start = std::ptr::from_ref(value).cast::<u8>();
-    range(start, size_of::<T>());
+    // Asking for a line a second time costs as much as the first, if the processor waits for its address.
+    if const { size_of::<T>() <= LINE_BYTES && align_of::<T>() >= LINE_BYTES } {
+        line(start);
+    } else {
+        range(start, size_of::<T>());
+    }
 }
 
 /// The processor fetches what follows by itself once a copy has begun.

@@ -13,7 +13,7 @@ use super::State;
 use super::memory::DeviceRuns;
 use super::table::Slot;
 use crate::log::compression::UnpackFault;
-use crate::log::format::{MalformedRun, Run, Runs};
+use crate::log::format::{MalformedRun, Runs};
 use crate::log::record::Record;
 use crate::lsn::Lsn;
 use crate::memory::prefetch;
@@ -45,7 +45,9 @@ pub(crate) enum ApplyFault {
 /// A run that waits for its memory.
 struct Waiting<'r, 's> {
     lsn: Lsn,
-    run: Run<'r>,
+    page: PageId,
+    offset: u64,
+    bytes: &'r [u8],
     slot: Option<&'s Slot>,
 }
 
@@ -92,7 +94,9 @@ impl State {
                 }
                 group.push(Waiting {
                     lsn: record.lsn,
-                    run,
+                    page: run.page,
+                    offset: run.offset,
+                    bytes: run.bytes,
                     slot,
                 });
                 if group.len() == TOGETHER {
@@ -116,8 +120,8 @@ impl State {
         for waiting in group.iter() {
             // Whether the page is the one that is meant is seen later: a request does no harm.
             if let Some(slot) = waiting.slot {
-                let start = slot.offset() + waiting.run.offset;
-                self.arena.prefetch(start, waiting.run.bytes.len());
+                let start = slot.offset() + waiting.offset;
+                self.arena.prefetch(start, waiting.bytes.len());
             }
         }
         for waiting in group.drain(..) {
@@ -133,9 +137,8 @@ impl State {
     /// # Safety
     /// Nobody else reads or writes the page.
     #[inline]
-    unsafe fn apply_run(&self, waiting: &Waiting<'_, '_>) -> Result<(), ApplyFault> {
-        let run = &waiting.run;
-        let slot = waiting
+    unsafe fn apply_run(&self, run: &Waiting<'_, '_>) -> Result<(), ApplyFault> {
+        let slot = run
             .slot
             .filter(|slot| slot.holds(run.page.generation()))
             .ok_or(ApplyFault::NoPage { page: run.page })?;
@@ -148,7 +151,7 @@ impl State {
                 page_len_bytes: slot.len_bytes(),
             });
         }
-        if waiting.lsn.0 < slot.lsn() {
+        if run.lsn.0 < slot.lsn() {
             return Ok(());
         }
         // SAFETY: the range is inside the page, and the caller keeps everybody else away from it.
@@ -157,7 +160,7 @@ impl State {
             // On the device; or in the arena of another state than this, which is a shadow.
             DeviceRuns::default().write(self, slot.offset() + run.offset, run.bytes);
         }
-        slot.touch(waiting.lsn.0);
+        slot.touch(run.lsn.0);
         slot.mark_dirty(run.offset, run.bytes.len() as u64);
         Ok(())
     }
