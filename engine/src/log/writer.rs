@@ -11,10 +11,7 @@
 use crate::planted::planted;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-
-use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 
 use super::format::{
     COMPRESSED_VERSION, LARGE_ALIGN_BYTES, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader,
@@ -24,6 +21,8 @@ use super::segment::{Segment, SegmentMaker, Spare, segment_name};
 use crate::advice::advice;
 use crate::clock::Clock;
 use crate::lsn::Lsn;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard, OnceLock};
 
 /// A buffer of this length goes to the operating system without being asked for.
 const FLUSH_BYTES: usize = 256 * 1024;
@@ -276,7 +275,7 @@ impl LogWriter {
             return Ok(());
         }
         while planted!(LostWakeUp) && self.io.is_locked() {
-            std::thread::park();
+            crate::sync::hang();
         }
         let mut io = self.io.lock();
         if self.durable_lsn.load(Ordering::Acquire) >= lsn.0 {
