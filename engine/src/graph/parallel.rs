@@ -12,7 +12,12 @@ use super::{
 use crate::sync::{self, Mutex};
 
 /// Work that repays starting a thread, about 50 µs.
-const BYTES_PER_WORKER: u64 = 512 << 10;
+const BYTES_PER_WORKER: u64 = if cfg!(shuttle) {
+    // Where schedules are explored threads cost nothing, and pages are short.
+    512
+} else {
+    512 << 10
+};
 
 /// What computing a node costs beside its bytes, as bytes.
 const NODE_OVERHEAD_BYTES: u64 = 256;

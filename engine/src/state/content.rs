@@ -28,7 +28,7 @@ impl State {
             let stripe = slot.stripe();
             let lock = self.stripes.shared(stripe, recursively)?;
             // Between the look-up and the lock the page may have gone, or moved to another stripe.
-            if !slot.holds(page.generation()) {
+            if !slot.holds(page.generation()) && !planted!(ReadNotCheckedAgain) {
                 return None;
             }
             if slot.stripe() == stripe {

@@ -22,6 +22,7 @@ use std::cell::RefCell;
 
 use smallvec::SmallVec;
 
+use crate::planted::planted;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, thread_local};
 
@@ -161,7 +162,7 @@ impl<T> Stripes<T> {
     /// Locks one stripe shared. `recursively` when the thread holds any other lock of this bus.
     pub(crate) fn shared(&self, stripe: u32, recursively: bool) -> Option<RwLockReadGuard<'_, T>> {
         let lock = self.stripes.get(stripe as usize)?;
-        Some(if recursively {
+        Some(if recursively && !planted!(GuardsQueue) {
             lock.read_recursive()
         } else {
             lock.read()
