@@ -2,13 +2,12 @@
 
 use crate::planted::planted;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-
-use parking_lot::{Mutex, RwLock};
 
 use crate::lsn::Lsn;
 use crate::page::PageId;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Mutex, RwLock};
 
 /// One commit.
 ///

@@ -33,6 +33,7 @@ mod refill;
 mod replay;
 mod state;
 mod storage;
+mod sync;
 mod transaction;
 
 pub use bus::{

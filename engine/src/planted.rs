@@ -27,17 +27,27 @@ mod live {
     use std::sync::LazyLock;
 
     macro_rules! bugs {
-        ($( $Bug:ident = $name:literal: $about:literal; )+) => {
+        (
+            $( $Bug:ident = $name:literal: $about:literal; )+
+            races: $( $Race:ident = $race:literal: $about_race:literal; )+
+        ) => {
             /// A planted bug.
             #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-            pub enum Bug { $( #[doc = $about] $Bug, )+ }
+            pub enum Bug {
+                $( #[doc = $about] $Bug, )+
+                $( #[doc = $about_race] $Race, )+
+            }
 
-            /// Every bug: its name, and what it does.
+            /// Every bug that one thread can meet, given enough scenarios: its name, and what it does.
             pub const ALL: &[(&str, &str)] = &[$(($name, $about)),+];
+
+            /// Bugs that show only where threads meet at the wrong moment: for the exploration of schedules.
+            pub const RACES: &[(&str, &str)] = &[$(($race, $about_race)),+];
 
             static LIVE: LazyLock<Option<Bug>> = LazyLock::new(|| {
                 match std::env::var("MMSB_PLANTED").ok()?.as_str() {
                     $( $name => Some(Bug::$Bug), )+
+                    $( $race => Some(Bug::$Race), )+
                     _ => None,
                 }
             });
@@ -77,6 +87,14 @@ mod live {
         LossNotCounted = "event-loss-not-counted": "A slow subscriber is not told how much it missed.";
         EventForgetsFree = "event-forgets-frees": "Subscribers are not told of freed pages.";
         EpochNotMoved = "page-epoch-not-moved": "The epoch of a page that others derive from stays behind.";
+        races:
+        GroupReachesTooFar = "race-group-reaches-too-far": "A sync acknowledges what came into the order while it was under way.";
+        WaitersMissTheError = "race-waiters-miss-the-error": "Whoever waits behind a sync that fails is told that all is well.";
+        PublishedTooLate = "race-published-too-late": "Subscribers are told of a commit when others may have come after it.";
+        LetsGoBeforeApplying = "race-lets-go-before-applying": "A commit lets go of its pages between its place in the order and its writes.";
+        ViewPageByPage = "race-view-page-by-page": "A view takes one page after the other.";
+        ReadNotCheckedAgain = "race-read-not-checked-again": "A page may be freed between its look-up and its lock.";
+        GuardsQueue = "race-guards-queue": "A thread with a guard waits behind a writer that waits for it.";
     }
 
     /// Whether this is the bug that is live.

@@ -133,7 +133,10 @@ impl Bus {
     pub fn device_page(&self, page: PageId) -> Result<DevicePage<'_>, ReadError> {
         let state = self.state();
         loop {
-            let (slot, lock) = state.lock_shared(page).ok_or_else(|| state.missing(page))?;
+            let Some((slot, lock)) = state.lock_shared(page) else {
+                state.confirm_missing(page)?;
+                continue;
+            };
             if slot.offset() < DEVICE_START {
                 return Err(ReadError::NotOnDevice { page });
             }

@@ -180,7 +180,10 @@ impl Bus {
 impl State {
     pub(crate) fn read(&self, page: PageId) -> Result<ReadGuard<'_>, ReadError> {
         loop {
-            let (slot, lock) = self.lock_shared(page).ok_or_else(|| self.missing(page))?;
+            let Some((slot, lock)) = self.lock_shared(page) else {
+                self.confirm_missing(page)?;
+                continue;
+            };
             if slot.is_derived() {
                 if !lock.pending.is_empty() {
                     drop(lock);
@@ -202,10 +205,16 @@ impl State {
     }
 
     pub(crate) fn view(&self, pages: &[PageId]) -> Result<View<'_>, ReadError> {
+        if planted!(ViewPageByPage) {
+            return self.view_page_by_page(pages);
+        }
         'again: loop {
             let mut stripes = StripeSet::default();
             for page in pages {
-                let slot = self.table.live(*page).ok_or_else(|| self.missing(*page))?;
+                let Some(slot) = self.table.live(*page) else {
+                    self.confirm_missing(*page)?;
+                    continue 'again;
+                };
                 stripes.insert(slot.stripe());
             }
             if crate::state::stripes::held(self.stripes.owner()) == 0 {
@@ -222,7 +231,9 @@ impl State {
             let mut found = Vec::with_capacity(pages.len());
             let mut lsn = 0;
             for page in pages {
-                let slot = self.table.live(*page).ok_or_else(|| self.missing(*page))?;
+                let Some(slot) = self.table.live(*page) else {
+                    continue 'again;
+                };
                 let position = stripes.iter().position(|stripe| stripe == slot.stripe());
                 let Some(lock) = position.and_then(|position| locks.get(position)) else {
                     // The page moved to another stripe before its lock was taken.
@@ -249,6 +260,21 @@ impl State {
                 _locks: locks,
             });
         }
+    }
+
+    /// A planted bug.
+    fn view_page_by_page(&self, pages: &[PageId]) -> Result<View<'_>, ReadError> {
+        let mut found = Vec::new();
+        for page in pages {
+            let guard = self.read(*page)?;
+            found.push((*page, Cow::Owned(guard.to_vec())));
+        }
+        Ok(View {
+            pages: found,
+            lsn: Lsn::ZERO,
+            _held: self.count_guard(),
+            _locks: Vec::new(),
+        })
     }
 
     pub(crate) fn digest(&self) -> Result<Digest, ReadError> {
@@ -401,14 +427,23 @@ impl State {
         }
     }
 
-    pub(super) fn missing(&self, page: PageId) -> ReadError {
+    /// What to do where a page was not found without a lock: it may be in the middle of a structural commit, which may yet be
+    /// taken back. So this waits until none is under way. `Ok` means that the page is there, and to be looked for again.
+    pub(super) fn confirm_missing(&self, page: PageId) -> Result<(), ReadError> {
+        // Whoever holds the structure exclusively waits for no stripe meanwhile, so a thread with guards may wait for it.
+        let _structure = self.structure.read_recursive();
+        self.find(page).map(drop)
+    }
+
+    /// Why a page is not there. The caller holds the structure lock.
+    fn missing(&self, page: PageId) -> ReadError {
         match self.table.explain(page) {
             PageFault::Stale => ReadError::StalePage { page },
             PageFault::Unknown => ReadError::UnknownPage { page },
         }
     }
 
-    /// The slot of a live page.
+    /// The slot of a live page. The caller holds the structure lock.
     pub(crate) fn find(&self, page: PageId) -> Result<&Slot, ReadError> {
         self.table.live(page).ok_or_else(|| self.missing(page))
     }

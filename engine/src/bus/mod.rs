@@ -11,8 +11,6 @@ mod open;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 pub use device::{DevicePage, DeviceRestored, RestoreDeviceError};
 pub use guard::{ReadError, ReadGuard, View};
 pub use inspect::{PageInfo, Statistics};
@@ -29,6 +27,7 @@ use crate::options::Options;
 use crate::page::PageId;
 use crate::state::State;
 use crate::storage::{Storage, StorageLock};
+use crate::sync::Mutex;
 use crate::transaction::{Transaction, TransactionError};
 
 /// A state bus: pages that change only through transactions, totally ordered in one log.

@@ -5,8 +5,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::Bus;
 use crate::advice::advice;
 use crate::checkpoint::Checkpoints;
@@ -28,6 +26,7 @@ use crate::options::Options;
 use crate::recovery::{Rebuilt, RecoveryError, rebuild};
 use crate::state::State;
 use crate::storage::{FileStorage, Storage};
+use crate::sync::Mutex;
 
 /// Shortest segment: the header, and room for something.
 const MIN_SEGMENT_BYTES: u64 = 8 * 1024;

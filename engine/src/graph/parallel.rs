@@ -1,10 +1,6 @@
 //! Computing the nodes of one level on several threads.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Mutex, PoisonError},
-    thread,
-};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
     dag::Graph,
@@ -13,9 +9,15 @@ use super::{
     stale::StaleReason,
     worker::{Worker, panic_reason},
 };
+use crate::sync::{self, Mutex};
 
 /// Work that repays starting a thread, about 50 µs.
-const BYTES_PER_WORKER: u64 = 512 << 10;
+const BYTES_PER_WORKER: u64 = if cfg!(shuttle) {
+    // Where schedules are explored threads cost nothing, and pages are short.
+    512
+} else {
+    512 << 10
+};
 
 /// What computing a node costs beside its bytes, as bytes.
 const NODE_OVERHEAD_BYTES: u64 = 256;
@@ -77,7 +79,7 @@ pub(super) unsafe fn compute<'m, M: PageBytes>(
         .div_ceil(workers.saturating_mul(CHUNKS_PER_WORKER))
         .max(1);
     let chunks = Mutex::new(tasks.chunks_mut(chunk_len));
-    let next = || chunks.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let next = || chunks.lock().next();
     let work = |worker: &mut Worker<'m>| {
         while let Some(chunk) = next() {
             for task in chunk {
@@ -86,12 +88,10 @@ pub(super) unsafe fn compute<'m, M: PageBytes>(
             }
         }
     };
-    thread::scope(|scope| {
+    sync::scope(|scope| {
         for _ in 1..workers {
             // Where no thread can be had the others take its share.
-            let started = thread::Builder::new()
-                .name("mmsb-wave".to_owned())
-                .spawn_scoped(scope, || work(&mut Worker::default()));
+            let started = sync::spawn_scoped(scope, "mmsb-wave", || work(&mut Worker::default()));
             if started.is_err() {
                 break;
             }

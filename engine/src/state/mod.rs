@@ -15,13 +15,12 @@ pub(crate) mod structure;
 pub(crate) mod table;
 pub(crate) mod wave;
 
-use std::sync::{Arc, OnceLock};
-
-use parking_lot::RwLock;
+use std::sync::Arc;
 
 use crate::device::{Device, DeviceError};
 use crate::memory::{Arena, ArenaError};
 use crate::options::{DeviceOptions, Options, Propagation};
+use crate::sync::{OnceLock, RwLock};
 use device::DeviceSpace;
 use stripes::Stripes;
 use structure::Structure;

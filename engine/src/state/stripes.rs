@@ -19,21 +19,28 @@
 //! (disjoint commits would not run in parallel).
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use smallvec::SmallVec;
 
+use crate::planted::planted;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, thread_local};
+
 /// How many stripes there are. A commit of many pages takes at most this many locks.
-pub(crate) const STRIPES: usize = 256;
-const WORDS: usize = STRIPES / 64;
+pub(crate) const STRIPES: usize = if cfg!(any(shuttle, loom)) {
+    // Few, so that explored schedules are about who meets whom and not about taking locks.
+    4
+} else {
+    256
+};
+const WORDS: usize = STRIPES.div_ceil(64);
 
 /// A set of stripes; iterates in ascending order without sorting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StripeSet([u64; WORDS]);
 
 impl StripeSet {
-    pub(crate) const ALL: Self = Self([u64::MAX; WORDS]);
+    pub(crate) const ALL: Self = Self([u64::MAX >> (64 * WORDS - STRIPES); WORDS]);
 
     #[inline]
     pub(crate) fn insert(&mut self, stripe: u32) {
@@ -101,7 +108,7 @@ impl<'a, T> Exclusive<'a, T> {
 
 impl<T: Default> Stripes<T> {
     pub(crate) fn new() -> Self {
-        static OWNERS: AtomicU64 = AtomicU64::new(0);
+        static OWNERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         Self {
             stripes: (0..STRIPES).map(|_| RwLock::default()).collect(),
             turnstile: RwLock::new(()),
@@ -155,7 +162,7 @@ impl<T> Stripes<T> {
     /// Locks one stripe shared. `recursively` when the thread holds any other lock of this bus.
     pub(crate) fn shared(&self, stripe: u32, recursively: bool) -> Option<RwLockReadGuard<'_, T>> {
         let lock = self.stripes.get(stripe as usize)?;
-        Some(if recursively {
+        Some(if recursively && !planted!(GuardsQueue) {
             lock.read_recursive()
         } else {
             lock.read()
@@ -216,8 +223,9 @@ thread_local! {
 
 /// How many guards of the bus `owner` this thread holds.
 pub(crate) fn held(owner: u64) -> usize {
-    HELD.with_borrow(|held| {
-        held.iter()
+    HELD.with(|held| {
+        held.borrow()
+            .iter()
             .find(|(bus, _)| *bus == owner)
             .map_or(0, |(_, count)| *count)
     })
@@ -232,12 +240,13 @@ pub(crate) struct Held {
 
 impl Held {
     pub(crate) fn new(owner: u64) -> Self {
-        HELD.with_borrow_mut(
-            |held| match held.iter_mut().find(|(bus, _)| *bus == owner) {
+        HELD.with(|held| {
+            let mut held = held.borrow_mut();
+            match held.iter_mut().find(|(bus, _)| *bus == owner) {
                 Some((_, count)) => *count += 1,
                 None => held.push((owner, 1)),
-            },
-        );
+            }
+        });
         Self {
             owner,
             _not_send: std::marker::PhantomData,

@@ -1,10 +1,10 @@
 //! The page table: what the engine knows of each page besides its bytes.
 
 use crate::planted::planted;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::page::{Location, PageId, PageIndex};
+use crate::sync::OnceLock;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The granules of a page are the units in which a checkpoint copies what changed.
 pub(crate) const GRANULES_PER_PAGE: u64 = 64;
@@ -194,7 +194,7 @@ pub(crate) struct PageTable {
 impl PageTable {
     pub(crate) fn new() -> Self {
         Self {
-            buckets: [const { OnceLock::new() }; BUCKETS],
+            buckets: std::array::from_fn(|_| OnceLock::new()),
         }
     }
 

@@ -3,8 +3,6 @@
 use crate::planted::planted;
 use std::ops::Range;
 
-use parking_lot::Mutex;
-
 use super::State;
 use super::memory::DEVICE_START;
 use super::stripes::Exclusive;
@@ -13,6 +11,7 @@ use super::table::PageTable;
 use crate::graph::{self, Graph, Node, StaleSet, WaveObserver, WaveScratch, WaveSummary};
 use crate::options::Propagation;
 use crate::page::{PageId, PageIndex};
+use crate::sync::Mutex;
 
 /// So many idle scratch buffers are kept.
 const KEPT_SCRATCHES: usize = 4;

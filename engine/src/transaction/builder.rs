@@ -8,7 +8,6 @@ use crate::log::format::{
 use crate::log::{Durability, TransformId};
 use crate::memory::PlacementError;
 use crate::page::{Location, MAX_PAGE_LEN_BYTES, MIN_PAGE_LEN_BYTES, PageId};
-use crate::state::table::PageFault;
 use crate::transaction::{Commit, TransactionError};
 
 /// Stands in the generation of ids that the commit still has to give.
@@ -331,11 +330,13 @@ impl<'a> Transaction<'a> {
     }
 
     fn check_live(&self, page: PageId) -> Result<&crate::state::table::Slot, TransactionError> {
-        let table = &self.bus.state().table;
-        table.live(page).ok_or_else(|| match table.explain(page) {
-            PageFault::Stale => TransactionError::StalePage { page },
-            PageFault::Unknown => TransactionError::UnknownPage { page },
-        })
+        let state = self.bus.state();
+        if let Some(slot) = state.table.live(page) {
+            return Ok(slot);
+        }
+        // It may be in the middle of a structural commit, which may yet be taken back.
+        let _structure = state.structure.read_recursive();
+        state.require(page)
     }
 
     fn new_len(&self, page: NewPage) -> Result<u64, TransactionError> {

@@ -131,8 +131,18 @@ impl Transaction<'_> {
                     continue;
                 }
             };
-            let event = self.event(&Resolved::default());
+            let mut event = self.event(&Resolved::default());
+            let late = if planted!(PublishedTooLate) {
+                event.take()
+            } else {
+                None
+            };
             let lsn = bus.log().append(&parts, |lsn| bus.publish(event, lsn))?;
+            bus.publish(late, lsn);
+            if planted!(LetsGoBeforeApplying) {
+                drop(locked);
+                locked = lock_again(state, stripes);
+            }
             state.write_runs(&structure.graph, &mut locked, self.runs(), lsn);
             state.after_writes(&structure.graph, &mut locked);
             return Ok(Commit {
@@ -553,6 +563,16 @@ fn apply_one(
         }
     }
     Ok(())
+}
+
+/// For a planted bug: locks what was let go of.
+fn lock_again(state: &State, stripes: StripeSet) -> Locked<'_> {
+    loop {
+        match state.stripes.try_exclusive(stripes) {
+            Ok(locked) => return locked,
+            Err(busy) => state.stripes.wait_for(busy),
+        }
+    }
 }
 
 #[derive(Default)]

@@ -2,9 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use parking_lot::{Mutex, MutexGuard};
 
 use super::claim::Claim;
 use super::pipe::Pipe;
@@ -13,6 +10,8 @@ use crate::device::layout::Changed;
 use crate::device::{Device, DeviceError, DeviceInfo, PinnedSlice, Work};
 use crate::digest::Digest;
 use crate::options::DeviceOptions;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Pages lie in the first part of the device's addresses, the stage in the last.
 #[derive(Debug)]
