@@ -1,4 +1,5 @@
-//! Restoring pages on a device from the log alone, beside a bare copy of the same bytes from pinned memory.
+//! Restoring pages on a device from the log alone, beside a bare copy of the same bytes from pinned memory, and reading the log by as many
+//! threads.
 //!
 //! `cargo bench -p mmsb-engine --bench restore`. `MMSB_BENCH_DEVICE` says on which device (`host`, the default, or `cuda` in a build
 //! with that feature), `MMSB_BENCH_ROUNDS` how often everything is measured (default 21), `MMSB_BENCH_APPLIERS` how many threads read the log
@@ -16,7 +17,11 @@
 )]
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mmsb_engine::device::{Device, HostDevice, Queue, Work};
@@ -147,6 +152,55 @@ fn bare_copy(device: &dyn Device, bytes: usize, rounds: usize) -> Vec<Duration> 
     times
 }
 
+/// Reads all segments of the log with `threads` threads, a part after the other into a buffer that stays in the cache, and does nothing
+/// with it: what is faster than this would have to do without reading.
+fn bare_read(directory: &Path, threads: usize, rounds: usize) -> (usize, Vec<Duration>) {
+    const PART_BYTES: usize = 256 << 10;
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .starts_with("log-")
+        {
+            files.push(File::open(path).unwrap());
+        }
+    }
+    // The end of the last segment was never written, and reads as nothing or as zeros, which costs the same.
+    let parts: Vec<_> = files
+        .iter()
+        .flat_map(|file| {
+            let len_bytes = file.metadata().unwrap().len();
+            (0..len_bytes)
+                .step_by(PART_BYTES)
+                .map(move |start| (file, start, (len_bytes - start).min(PART_BYTES as u64)))
+        })
+        .collect();
+    let total = parts.iter().map(|(.., len)| *len as usize).sum();
+    let mut times = Vec::new();
+    for _ in 0..rounds {
+        let begin = Instant::now();
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    let mut buffer = vec![0; PART_BYTES];
+                    while let Some((file, start, len)) =
+                        parts.get(next.fetch_add(1, Ordering::Relaxed))
+                    {
+                        file.read_exact_at(&mut buffer[..*len as usize], *start)
+                            .unwrap();
+                    }
+                });
+            }
+        });
+        times.push(begin.elapsed());
+    }
+    (total, times)
+}
+
 fn main() {
     let bytes = number("MMSB_BENCH_BYTES", 84 * MIB);
     let rounds = number("MMSB_BENCH_ROUNDS", 21);
@@ -215,6 +269,7 @@ fn main() {
         );
     }
 
+    let (log_bytes, mut reads) = bare_read(directory.path(), appliers, rounds);
     let copied = total.min(1 << 30);
     let mut json = String::from("{\n");
     let _ = writeln!(
@@ -234,6 +289,7 @@ fn main() {
     );
     let rows = [
         ("bare pinned copy", copied, &mut copies),
+        ("bare read of the log", log_bytes, &mut reads),
         ("restore, memory kept", total, &mut warm),
         ("restore, memory given back before", total, &mut cold),
         ("state digest", total, &mut digests),
@@ -245,7 +301,7 @@ fn main() {
             "{name:34} {median:9.3} ms median {p99:9.3} ms p99  {gb_s:7.1} GB/s  ({len} bytes)"
         );
         let key = name.replace([' ', ','], "_").replace("__", "_");
-        let comma = if position < 3 { "," } else { "" };
+        let comma = if position < 4 { "," } else { "" };
         let _ = writeln!(
             json,
             "  \"{key}\": {{\"median_ms\": {median:.4}, \"p99_ms\": {p99:.4}, \"bytes\": {len}}}{comma}"

@@ -717,7 +717,8 @@ fn parse(buffer: &[u8], at: usize, seed: &Seed, expected: Lsn) -> Parsed {
         return Parsed::Other { next: at + len };
     }
     let body = rest.get(RECORD_HEADER_BYTES..len).unwrap_or_default();
-    let Ok(stream_start) = usize::try_from(align_up(u64::from(header.ops_bytes), RECORD_ALIGN_BYTES))
+    let Ok(stream_start) =
+        usize::try_from(align_up(u64::from(header.ops_bytes), RECORD_ALIGN_BYTES))
     else {
         return Parsed::Nothing;
     };
