@@ -7,16 +7,19 @@ mod device;
 mod guard;
 mod inspect;
 mod open;
+mod residency;
+mod source;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 pub use device::{DevicePage, DeviceRestored, RestoreDeviceError};
 pub use guard::{ReadError, ReadGuard, View};
 pub use inspect::{PageInfo, Statistics};
 pub use open::{OpenError, OpenReport};
+pub use residency::Residency;
 
 use crate::checkpoint::{CheckpointError, CheckpointReport, Checkpoints};
 use crate::clock::Clock;
@@ -59,8 +62,8 @@ use crate::transaction::{Transaction, TransactionError};
 /// # Ok(()) }
 /// ```
 pub struct Bus {
-    state: State,
-    log: LogWriter,
+    state: Arc<State>,
+    log: Arc<LogWriter>,
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     options: Options,
@@ -69,6 +72,8 @@ pub struct Bus {
     report: OpenReport,
     /// The LSN that the mark of the last close names.
     marked_lsn: Lsn,
+    /// Held exclusively by who removes files of the log, and shared by who reads them while the bus is open.
+    files: Arc<RwLock<()>>,
     abandoned: bool,
     // Last, so that the next owner comes in when everything else is gone.
     _lock: Box<dyn StorageLock>,
@@ -184,12 +189,17 @@ impl Bus {
         self.abandoned = true;
     }
 
-    pub(crate) const fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         &self.state
     }
 
-    pub(crate) const fn log(&self) -> &LogWriter {
+    pub(crate) fn log(&self) -> &LogWriter {
         &self.log
+    }
+
+    /// Nobody reads files of the log until the result is dropped.
+    pub(crate) fn own_files(&self) -> RwLockWriteGuard<'_, ()> {
+        self.files.write()
     }
 
     pub(crate) const fn publisher(&self) -> &Publisher {
