@@ -38,7 +38,7 @@ mod transaction;
 
 pub use bus::{
     Bus, DevicePage, DeviceRestored, OpenError, OpenReport, PageInfo, ReadError, ReadGuard,
-    RestoreDeviceError, Statistics, View,
+    Residency, RestoreDeviceError, Statistics, View,
 };
 pub use checkpoint::{CheckpointDamage, CheckpointError, CheckpointReport};
 pub use clock::{Clock, SteppingClock, SystemClock};
@@ -56,6 +56,7 @@ pub use options::{
 pub use page::{Location, MAX_PAGE_LEN_BYTES, MIN_PAGE_LEN_BYTES, PageId, PageIndex};
 pub use recovery::RecoveryError;
 pub use replay::{Replayed, replay, replay_from};
+pub use state::device::{DeviceStatistics, ResidentPages};
 pub use storage::{FileStorage, Storage, StorageFile, StorageLock};
 pub use transaction::{Commit, NewPage, PageRef, Transaction, TransactionError};
 

@@ -51,6 +51,9 @@ pub struct DeviceOptions {
     /// Whether the device sums what arrives, and the sum is compared with that of what was sent before anybody reads it.
     /// Costs one more read of the bytes on either side. Default true.
     pub verify_uploads: bool,
+    /// Device memory that pages may take, in bytes, the stage not included. Beyond it those used longest ago are evicted, and come back
+    /// from the log when they are needed. Whole granules count. Default none: the memory of the device is the limit.
+    pub resident_bytes: Option<u64>,
 }
 
 impl Default for DeviceOptions {
@@ -58,6 +61,7 @@ impl Default for DeviceOptions {
         Self {
             staging_bytes: 32 << 20,
             verify_uploads: true,
+            resident_bytes: None,
         }
     }
 }

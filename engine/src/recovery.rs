@@ -27,7 +27,7 @@ use crate::lsn::Lsn;
 use crate::memory::{ArenaError, PlacementError};
 use crate::options::Options;
 use crate::state::apply::ApplyFault;
-use crate::state::device::DeviceSpace;
+use crate::state::device::{DeviceSpace, Sink};
 use crate::state::structure::ReplayFault;
 use crate::state::{State, StateError};
 use crate::storage::Storage;
@@ -123,6 +123,8 @@ pub(crate) enum Target<'a> {
     New,
     /// A shadow, see [`State::shadow`].
     Device(&'a Arc<DeviceSpace>),
+    /// Some ranges of the device, see [`State::sinking`].
+    Sink(&'a Arc<Sink>),
 }
 
 impl Target<'_> {
@@ -130,6 +132,7 @@ impl Target<'_> {
         match self {
             Self::New => State::new(options),
             Self::Device(space) => State::shadow(options, space),
+            Self::Sink(sink) => State::sinking(options, sink),
         }
     }
 }
@@ -230,7 +233,8 @@ pub(crate) fn rebuild_to(
         // Nothing that failed to arrive may be found out later only.
         space.settle()?;
     }
-    if matches!(target, Target::New) {
+    // With a page evicted that others are computed from, whoever opens the log for good has to see to it.
+    if matches!(target, Target::New) && !state.has_evicted() {
         state.recompute_all();
     }
     Ok(Some(Rebuilt {

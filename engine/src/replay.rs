@@ -32,6 +32,8 @@ impl std::fmt::Debug for Replayed {
 /// The directory is only read, so this works on one that cannot be written to. While a bus has it
 /// open, what that bus has not handed to the operating system yet is not seen.
 ///
+/// If its pages do not fit on the device they are in host memory, as they are where there is no device.
+///
 /// Where checkpoints have replaced the beginning of the log, the state starts from the oldest one that still can be used.
 ///
 /// # Errors
@@ -64,9 +66,17 @@ pub fn replay_from(
             from_checkpoint: false,
         });
     }
-    let rebuilt = rebuild(storage, options, until, true)?.ok_or_else(|| RecoveryError::NoLog {
+    let no_log = || RecoveryError::NoLog {
         place: storage.describe(),
-    })?;
+    };
+    let mut rebuilt = rebuild(storage, options, until, true)?.ok_or_else(no_log)?;
+    if rebuilt.state.has_evicted() {
+        // Nobody brings back what does not fit on the device, and a state is the same wherever its pages are.
+        drop(rebuilt);
+        let mut options = options.clone();
+        (options.device, options.device_options.resident_bytes) = (None, None);
+        rebuilt = rebuild(storage, &options, until, true)?.ok_or_else(no_log)?;
+    }
     Ok(Replayed {
         state: rebuilt.state,
         lsn: rebuilt.lsn,

@@ -15,15 +15,23 @@ use crate::state::stripes::{Held, Patience, StripeSet};
 use crate::state::structure::Structure;
 use crate::state::table::Slot;
 
-/// A page where it lies on the device: nothing is copied. Commits to the page wait until it is dropped, so the address is that of
-/// the page for as long as this lives, and no longer.
+/// A page where it lies on the device: nothing is copied. Commits to the page wait until it is dropped and it is not evicted, so the
+/// address is that of the page for as long as this lives, and no longer.
 #[derive(Debug)]
 pub struct DevicePage<'a> {
     address: u64,
     len_bytes: u64,
     lsn: Lsn,
+    space: &'a DeviceSpace,
+    place: u64,
     _held: Held,
     _lock: SharedLock<'a>,
+}
+
+impl Drop for DevicePage<'_> {
+    fn drop(&mut self) {
+        self.space.unpin(self.place);
+    }
 }
 
 impl DevicePage<'_> {
@@ -50,7 +58,7 @@ impl DevicePage<'_> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeviceRestored {
-    /// Pages on the device, derived ones included.
+    /// Pages on the device, derived ones included, and those that are evicted since not all fit.
     pub pages: u64,
     /// Their bytes.
     pub page_bytes: u64,
@@ -126,7 +134,8 @@ impl Bus {
         self.state().device.get().and_then(|space| space.fault())
     }
 
-    /// A page where it lies on the device, for code that runs there. Waits until everything that was committed has arrived.
+    /// A page where it lies on the device, for code that runs there. Waits until everything that was committed has arrived; brings the
+    /// page back if it was evicted.
     ///
     /// # Errors
     /// See [`ReadError`]; [`ReadError::NotOnDevice`] for a page in host memory.
@@ -148,11 +157,14 @@ impl Bus {
                 }
                 state.check_fresh(page, &lock)?;
             }
+            let place = place_of(slot.offset());
             let space = state.device_space();
-            let settled = space.and_then(|space| space.settle().map(|()| space));
-            let space = settled.map_err(|fault| ReadError::Device { page, fault })?;
+            let pinned = space.and_then(|space| space.pin(place).map(|()| space));
+            let space = pinned.map_err(|fault| ReadError::Device { page, fault })?;
             return Ok(DevicePage {
-                address: space.address(place_of(slot.offset())),
+                space,
+                place,
+                address: space.address(place),
                 len_bytes: slot.len_bytes(),
                 lsn: Lsn(slot.lsn()),
                 _held: state.count_guard(),
@@ -213,6 +225,9 @@ impl Bus {
             match state.stripes.try_exclusive(StripeSet::ALL) {
                 Ok(mut locked) => {
                     let restored = self.refill(&structure)?;
+                    if let Some(space) = state.device.get() {
+                        space.bring_derived()?;
+                    }
                     state.recompute_device(&structure, &mut locked);
                     drop(checkpoints);
                     // The device may have failed once more while derived pages were computed.
@@ -298,12 +313,16 @@ impl Bus {
             last_lsn,
             first_lsn,
             workers: self.options().appliers,
+            wanted: None,
         };
-        let pages = state.device_slots(structure).map(|(_, slot)| {
-            let start = place_of(slot.offset());
-            start..start + slot.len_bytes()
-        });
-        restored.applied = space.refill(pages, |pipe| refill::fill(&source, pipe))?;
+        restored.applied = space.refill(|pipe, wanted| {
+            let wanted = wanted.map(|pages| pages.iter().copied().collect());
+            let source = Source {
+                wanted: wanted.as_ref(),
+                ..source
+            };
+            refill::fill(&source, pipe)
+        })?;
         Ok(restored)
     }
 

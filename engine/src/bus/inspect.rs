@@ -5,6 +5,7 @@ use crate::log::LogStatistics;
 use crate::memory;
 use crate::page::{Location, PageId};
 use crate::state::State;
+use crate::state::device::DeviceStatistics;
 use crate::state::memory::place_of;
 
 /// What is known of a page besides its bytes.
@@ -37,6 +38,8 @@ pub struct Statistics {
     pub log: LogStatistics,
     /// Derived pages.
     pub derived_pages: u64,
+    /// Of the device; `None` as long as there was none.
+    pub device: Option<DeviceStatistics>,
 }
 
 impl Bus {
@@ -78,6 +81,7 @@ impl Bus {
             memory: structure.placement.statistics(),
             log,
             derived_pages: structure.graph.derived_count() as u64,
+            device: self.state().device.get().map(|space| space.statistics()),
         }
     }
 }

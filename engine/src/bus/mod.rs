@@ -7,6 +7,8 @@ mod device;
 mod guard;
 mod inspect;
 mod open;
+mod residency;
+mod source;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ pub use device::{DevicePage, DeviceRestored, RestoreDeviceError};
 pub use guard::{ReadError, ReadGuard, View};
 pub use inspect::{PageInfo, Statistics};
 pub use open::{OpenError, OpenReport};
+pub use residency::Residency;
 
 use crate::checkpoint::{CheckpointError, CheckpointReport, Checkpoints};
 use crate::clock::Clock;
@@ -27,7 +30,7 @@ use crate::options::Options;
 use crate::page::PageId;
 use crate::state::State;
 use crate::storage::{Storage, StorageLock};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, RwLock, RwLockWriteGuard};
 use crate::transaction::{Transaction, TransactionError};
 
 /// A state bus: pages that change only through transactions, totally ordered in one log.
@@ -58,8 +61,8 @@ use crate::transaction::{Transaction, TransactionError};
 /// # Ok(()) }
 /// ```
 pub struct Bus {
-    state: State,
-    log: LogWriter,
+    state: Arc<State>,
+    log: Arc<LogWriter>,
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     options: Options,
@@ -68,6 +71,8 @@ pub struct Bus {
     report: OpenReport,
     /// The LSN that the mark of the last close names.
     marked_lsn: Lsn,
+    /// Held exclusively by who removes files of the log, and shared by who reads them while the bus is open.
+    files: Arc<RwLock<()>>,
     abandoned: bool,
     // Last, so that the next owner comes in when everything else is gone.
     _lock: Box<dyn StorageLock>,
@@ -183,12 +188,17 @@ impl Bus {
         self.abandoned = true;
     }
 
-    pub(crate) const fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         &self.state
     }
 
-    pub(crate) const fn log(&self) -> &LogWriter {
+    pub(crate) fn log(&self) -> &LogWriter {
         &self.log
+    }
+
+    /// Nobody reads files of the log until the result is dropped.
+    pub(crate) fn own_files(&self) -> RwLockWriteGuard<'_, ()> {
+        self.files.write()
     }
 
     pub(crate) const fn publisher(&self) -> &Publisher {

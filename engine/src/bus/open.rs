@@ -6,10 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Bus;
+use super::source::LogSource;
 use crate::advice::advice;
 use crate::checkpoint::Checkpoints;
 use crate::checkpoint::format::{UNFINISHED_SUFFIX, parse_images_name, parse_manifest_name};
 use crate::clock::{Clock, SystemClock};
+use crate::device::DeviceError;
 use crate::event::Publisher;
 use crate::log::format::{Identity, SegmentHeader};
 use crate::log::mark::UNFINISHED_MARK_NAME;
@@ -25,6 +27,7 @@ use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::recovery::{Rebuilt, RecoveryError, rebuild};
 use crate::state::State;
+use crate::state::device::PageSource;
 use crate::storage::{FileStorage, Storage};
 use crate::sync::Mutex;
 
@@ -163,9 +166,20 @@ impl Bus {
             Some(rebuilt) => resume(&storage, &clock, &options, rebuilt)?,
             None => create(&storage, &clock, &options)?,
         };
+        let (state, log) = (Arc::new(parts.state), Arc::new(parts.log));
+        let files = Arc::default();
+        let source = Arc::new(LogSource {
+            state: Arc::downgrade(&state),
+            storage: Arc::clone(&storage),
+            log: Arc::clone(&log),
+            options: options.clone(),
+            files: Arc::clone(&files),
+        });
+        bring_back(&state, source).map_err(RecoveryError::from)?;
         Ok(Self {
-            state: parts.state,
-            log: parts.log,
+            state,
+            log,
+            files,
             publisher: Publisher::default(),
             marked_lsn: parts.marked_lsn,
             checkpoints: Mutex::new(parts.checkpoints),
@@ -177,6 +191,20 @@ impl Bus {
             _lock: lock,
         })
     }
+}
+
+/// Has evicted pages come from `source` from here on. Where some did not fit in device memory, derived pages are computed now.
+fn bring_back(state: &State, source: Arc<dyn PageSource>) -> Result<(), DeviceError> {
+    let source = state.source.get_or_init(|| source);
+    let Some(space) = state.device.get() else {
+        return Ok(());
+    };
+    space.attach(Arc::clone(source));
+    if space.has_evicted() {
+        space.bring_derived()?;
+        state.recompute_all();
+    }
+    Ok(())
 }
 
 struct Parts {

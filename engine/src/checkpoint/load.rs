@@ -142,8 +142,10 @@ pub(crate) fn restore(
 
 /// Gives memory to the pages on the device.
 fn occupy_device(state: &State, manifest: &Manifest) -> Result<(), CheckpointDamage> {
-    let space = state.device_space()?;
-    let pages_bytes = space.pages_bytes();
+    if state.sink.is_none() {
+        state.device_space()?;
+    }
+    let pages_bytes = state.device_pages_bytes().unwrap_or_default();
     let pages = manifest
         .pages
         .iter()
@@ -153,12 +155,12 @@ fn occupy_device(state: &State, manifest: &Manifest) -> Result<(), CheckpointDam
         if end > pages_bytes {
             return Err(DeviceError::OutOfMemory {
                 asked_bytes: end,
-                mapped_bytes: space.mapped_bytes(),
+                mapped_bytes: state.device.get().map_or(0, |space| space.mapped_bytes()),
                 capacity_bytes: pages_bytes,
             }
             .into());
         }
-        space.occupy(page.offset..end)?;
+        state.occupy_device(page.offset..end, PageId::from_bits(page.page).index())?;
     }
     Ok(())
 }
@@ -185,13 +187,10 @@ fn structure(state: &State, manifest: &Manifest) -> Result<(), String> {
         },
     )
     .map_err(|error| error.to_string())?;
-    if let Some(space) = state.device.get() {
-        structure.device_placement = DevicePlacement::restore(
-            space.pages_bytes(),
-            places(Location::Device),
-            History::default(),
-        )
-        .map_err(|error| error.to_string())?;
+    if let Some(pages_bytes) = state.device_pages_bytes() {
+        structure.device_placement =
+            DevicePlacement::restore(pages_bytes, places(Location::Device), History::default())
+                .map_err(|error| error.to_string())?;
     }
     let positions = manifest.pages.len() + manifest.free.len() + manifest.retired.len();
     let indices = manifest

@@ -174,8 +174,10 @@ impl Checkpoints {
             Retention::Everything => Vec::new(),
             _ => discover(&**bus.storage())?.map_or_else(Vec::new, |map| map.segments),
         };
+        let owned = bus.own_files();
         self.drop_old(bus, &segments)?;
         let freed_segments = self.free_segments(bus, &segments)?;
+        drop(owned);
         Ok(CheckpointReport {
             replay_after: manifest.replay_after,
             sequence,

@@ -2,7 +2,8 @@
 
 /// Why a device did not do what it was asked.
 ///
-/// Apart from [`DeviceError::OutOfMemory`], [`DeviceError::PinnedExhausted`] and [`DeviceError::Unavailable`], which refuse one request
+/// Apart from [`DeviceError::OutOfMemory`], [`DeviceError::Full`], [`DeviceError::Unreadable`], [`DeviceError::PinnedExhausted`] and
+/// [`DeviceError::Unavailable`], which refuse one request
 /// and change nothing, an error means that the contents of device memory are unknown from here on: they are to be taken from the log again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -27,6 +28,29 @@ pub enum DeviceError {
         mapped_bytes: u64,
         /// Bytes there are.
         capacity_bytes: u64,
+    },
+    /// The device has no memory left for this, and nothing more can be evicted for it.
+    #[error(
+        "the device is out of memory: {asked_bytes} bytes were asked for, {mapped_bytes} of {capacity_bytes} are in use by {} pages \
+         of {} bytes, of which {} are derived and {} are pinned, by handles or by what asks; {} more are evicted; free pages, drop \
+         handles, or raise the limit",
+        resident.pages, resident.page_bytes, resident.derived_pages, resident.pinned_pages, resident.evicted_pages
+    )]
+    Full {
+        /// Bytes asked for.
+        asked_bytes: u64,
+        /// Bytes in use, in whole granules.
+        mapped_bytes: u64,
+        /// Bytes that pages may use.
+        capacity_bytes: u64,
+        /// What uses them.
+        resident: Box<crate::state::device::ResidentPages>,
+    },
+    /// An evicted page cannot be brought back. It stays evicted, and nothing else has changed.
+    #[error("an evicted page cannot be read back from the log: {reason}")]
+    Unreadable {
+        /// What is wrong with the log.
+        reason: String,
     },
     /// Host memory could not be pinned.
     #[error(
@@ -79,7 +103,8 @@ impl DeviceError {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Unavailable { .. } => "device.unavailable",
-            Self::OutOfMemory { .. } => "device.out-of-memory",
+            Self::OutOfMemory { .. } | Self::Full { .. } => "device.out-of-memory",
+            Self::Unreadable { .. } => "device.unreadable",
             Self::PinnedExhausted { .. } => "device.pinned",
             Self::Failed { .. } => "device.failed",
             Self::CorruptCopy { .. } => "device.corrupt-copy",
@@ -94,7 +119,11 @@ impl DeviceError {
     pub const fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable { .. } | Self::OutOfMemory { .. } | Self::PinnedExhausted { .. }
+            Self::Unavailable { .. }
+                | Self::OutOfMemory { .. }
+                | Self::Full { .. }
+                | Self::Unreadable { .. }
+                | Self::PinnedExhausted { .. }
         )
     }
 }

@@ -19,7 +19,6 @@ pub mod kernels;
 pub mod layout;
 mod pinned;
 mod pinned_heap;
-#[cfg(feature = "gpu-allocator")]
 pub mod pool;
 pub mod reference;
 mod simulated;

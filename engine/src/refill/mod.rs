@@ -14,14 +14,14 @@ mod prepare;
 mod submit;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread::Builder;
 
 use crate::device::{DeviceError, PinnedBuffer};
 use crate::log::reader::LogMap;
 use crate::lsn::Lsn;
-use crate::page::PageId;
+use crate::page::{PageId, PageIndex};
 use crate::state::State;
 use crate::state::device::Pipe;
 use crate::state::memory::{DEVICE_START, place_of};
@@ -60,6 +60,8 @@ pub(crate) struct Source<'a> {
     pub(crate) first_lsn: Lsn,
     /// Threads that prepare, from 1.
     pub(crate) workers: usize,
+    /// The positions of the pages that are filled, where these are not all that are on the device.
+    pub(crate) wanted: Option<&'a BTreeSet<PageIndex>>,
 }
 
 impl Source<'_> {
@@ -72,8 +74,12 @@ impl Source<'_> {
         offset: u64,
         len_bytes: u64,
     ) -> Result<Option<u64>, Stop> {
+        let is_wanted = self
+            .wanted
+            .is_none_or(|wanted| wanted.contains(&page.index()));
         let slot = self.state.table.slot(page.index()).filter(|slot| {
-            slot.is_live()
+            is_wanted
+                && slot.is_live()
                 && slot.offset() >= DEVICE_START
                 && !slot.is_derived()
                 && lsn.0 >= slot.born()

@@ -14,7 +14,7 @@ use crate::graph::{
     DeviceKernel, Extent, Mapping, PageBytes, REMOTE_START, Transform, TransformError,
 };
 use crate::memory::Arena;
-use crate::page::Location;
+use crate::page::{Location, PageIndex};
 
 /// Offsets from here on count bytes of device memory. No arena reaches so far, so what takes an offset for one in the arena is
 /// refused by its check of bounds.
@@ -49,6 +49,10 @@ impl<'a> DeviceRuns<'a> {
         if offset < DEVICE_START {
             return false;
         }
+        if let Some(sink) = &state.sink {
+            sink.write(place_of(offset), bytes);
+            return true;
+        }
         if self.writer.is_none() {
             self.writer = state.device.get().map(|space| space.writer());
         }
@@ -71,7 +75,65 @@ impl State {
             None => Arc::new(HostDevice::new(self.host_device_bytes)?),
         };
         let space = Arc::new(DeviceSpace::new(device, &self.device_options)?);
+        if let Some(source) = self.source.get() {
+            space.attach(Arc::clone(source));
+        }
         Ok(self.device.get_or_init(|| space))
+    }
+
+    /// Bytes of addresses that pages on the device can have; `None` as long as there is no device.
+    pub(crate) fn device_pages_bytes(&self) -> Option<u64> {
+        match &self.sink {
+            Some(sink) => Some(sink.pages_bytes),
+            None => self.device.get().map(|space| space.pages_bytes()),
+        }
+    }
+
+    /// Makes room on the device for the page of `index` at `range` of it, and makes it zeros.
+    pub(crate) fn occupy_device(
+        &self,
+        range: Range<u64>,
+        index: PageIndex,
+    ) -> Result<(), DeviceError> {
+        if let Some(sink) = &self.sink {
+            sink.zero(&range);
+            return Ok(());
+        }
+        let space = self.device_space()?;
+        // Who builds a state has nobody yet who brings back what is evicted for another page.
+        let is_being_built = self.is_shadow || !space.has_source();
+        space.occupy(range, index, is_being_built)
+    }
+
+    /// Whether there are pages whose bytes the log alone has.
+    pub(crate) fn has_evicted(&self) -> bool {
+        self.device.get().is_some_and(|space| space.has_evicted())
+    }
+
+    /// Makes sure that a page that becomes derived is there from now on, if it is on the device: whether a wave changes it can be told
+    /// only as long as its bytes are. While a state is built, those that are missing are brought in the end.
+    pub(crate) fn bring_to_derive(&self, slot: &Slot) -> Result<(), DeviceError> {
+        match self.device.get() {
+            Some(space) if slot.offset() >= DEVICE_START => {
+                let place = place_of(slot.offset());
+                if self.is_shadow || !space.has_source() || space.fault().is_some() {
+                    space.note_derived(place, true);
+                    return Ok(());
+                }
+                space.bring_to_derive(place)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the device whether the page of `slot` is derived now. One that is not may be evicted from here on, so its bytes have to be
+    /// in the log.
+    pub(crate) fn note_derived(&self, slot: &Slot) {
+        if slot.offset() >= DEVICE_START
+            && let Some(space) = self.device.get()
+        {
+            space.note_derived(place_of(slot.offset()), slot.is_derived());
+        }
     }
 
     /// Refuses if the page of `slot` is on a device whose memory means nothing.
@@ -97,7 +159,7 @@ impl State {
         if start >= DEVICE_START {
             let mut bytes = vec![0; len_bytes];
             if let Some(space) = self.device.get() {
-                space.read(place_of(start), &mut bytes)?;
+                space.read_page(place_of(start), &mut bytes)?;
             }
             return Ok(Cow::Owned(bytes));
         }
@@ -144,6 +206,14 @@ pub(crate) struct PageMemory<'a> {
     device: Option<&'a DeviceSpace>,
 }
 
+/// Where pages are on the device.
+fn places(inputs: &[Extent], output: Extent) -> Vec<Range<u64>> {
+    let pages = inputs.iter().chain([&output]);
+    pages
+        .map(|page| place_of(page.offset)..place_of(page.offset) + page.len)
+        .collect()
+}
+
 /// Computes `range` of a page lane by lane.
 fn combine_on(
     space: &DeviceSpace,
@@ -152,8 +222,9 @@ fn combine_on(
     output: Extent,
     range: &Range<u64>,
 ) -> Result<Option<Range<u64>>, DeviceError> {
+    let pages = places(inputs, output);
     let inputs: Vec<u64> = inputs.iter().map(|input| place_of(input.offset)).collect();
-    let changes = space.changes(1, |_, changed| Work::Combine {
+    let changes = space.changes(&pages, 1, |_, changed| Work::Combine {
         combine,
         inputs: &inputs,
         output: place_of(output.offset),
@@ -185,7 +256,8 @@ fn moves_on(
             moves.push((from, start..end));
         }
     }
-    let changes = space.changes(moves.len(), |position, changed| {
+    let pages = places(inputs, output);
+    let changes = space.changes(&pages, moves.len(), |position, changed| {
         let (from, part) = moves.get(position).cloned().unwrap_or_default();
         Work::Move {
             from: from..from + (part.end - part.start),
@@ -265,6 +337,10 @@ unsafe impl PageBytes for PageMemory<'_> {
             }
             DeviceKernel::Moves => moves_on(space, transform, inputs, output, &range),
         };
-        Some(changed.map_err(|error| failed(&error)))
+        match changed {
+            // They are not there together. One at a time they may be, and their bytes come to the host.
+            Err(DeviceError::Full { .. }) => None,
+            changed => Some(changed.map_err(|error| failed(&error))),
+        }
     }
 }

@@ -21,7 +21,7 @@ use crate::device::{Device, DeviceError};
 use crate::memory::{Arena, ArenaError};
 use crate::options::{DeviceOptions, Options, Propagation};
 use crate::sync::{OnceLock, RwLock};
-use device::DeviceSpace;
+use device::{DeviceSpace, PageSource, Sink};
 use stripes::Stripes;
 use structure::Structure;
 use table::PageTable;
@@ -32,6 +32,12 @@ pub(crate) struct State {
     pub arena: Arena,
     /// The memory of the device, once there is a page on it.
     pub device: OnceLock<Arc<DeviceSpace>>,
+    /// Where evicted pages come from; nowhere as long as the state is being built.
+    pub source: OnceLock<Arc<dyn PageSource>>,
+    /// In the place of a device, where a few ranges of it are all that matters.
+    pub sink: Option<Arc<Sink>>,
+    /// Whether it shares the device with the state whose shadow it is.
+    pub is_shadow: bool,
     pub chosen_device: Option<Arc<dyn Device>>,
     /// Memory of the device that is made where none was chosen.
     host_device_bytes: u64,
@@ -73,9 +79,17 @@ impl State {
     /// A state of which only what is on the device matters, and is written to `space`, which is emptied: for filling
     /// the device of another state anew. It has the same pages in the same places.
     pub(crate) fn shadow(options: &Options, space: &Arc<DeviceSpace>) -> Result<Self, StateError> {
-        space.restart()?;
-        let state = Self::with_arena(options, NO_ARENA_BYTES)?;
+        space.empty()?;
+        let mut state = Self::with_arena(options, NO_ARENA_BYTES)?;
+        state.is_shadow = true;
         state.device.get_or_init(|| Arc::clone(space));
+        Ok(state)
+    }
+
+    /// A state of which only what it writes to `sink` matters, and is kept there.
+    pub(crate) fn sinking(options: &Options, sink: &Arc<Sink>) -> Result<Self, StateError> {
+        let mut state = Self::with_arena(options, NO_ARENA_BYTES)?;
+        state.sink = Some(Arc::clone(sink));
         Ok(state)
     }
 
@@ -83,6 +97,9 @@ impl State {
         Ok(Self {
             arena: Arena::new(mapped_bytes)?,
             device: OnceLock::new(),
+            source: OnceLock::new(),
+            sink: None,
+            is_shadow: false,
             chosen_device: options.device.clone(),
             host_device_bytes: options
                 .arena_bytes

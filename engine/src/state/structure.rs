@@ -157,7 +157,7 @@ impl State {
             .ok_or(TransactionError::TableFull)?;
         let history = structure.placement.history();
         let device_history = structure.device_placement.history();
-        let offset = self.place(structure, len_bytes, location)?;
+        let offset = self.place(structure, len_bytes, location, index)?;
         journal.history.get_or_insert((history, device_history));
         if structure.free.pop().is_none() {
             structure.used += 1;
@@ -182,18 +182,20 @@ impl State {
         structure: &mut Structure,
         len_bytes: u64,
         location: Location,
+        index: PageIndex,
     ) -> Result<u64, TransactionError> {
         if location != Location::Device {
             return Ok(structure.placement.allocate(len_bytes)?);
         }
-        let space = self.device_space()?;
-        space.check()?;
+        if self.sink.is_none() {
+            self.device_space()?.check()?;
+        }
         let placement = &mut structure.device_placement;
         if placement.capacity_bytes() == 0 {
-            *placement = DevicePlacement::new(space.pages_bytes());
+            *placement = DevicePlacement::new(self.device_pages_bytes().unwrap_or_default());
         }
         let place = placement.allocate(len_bytes)?;
-        if let Err(error) = space.occupy(place..place + len_bytes) {
+        if let Err(error) = self.occupy_device(place..place + len_bytes, index) {
             // It was given a moment ago with this length.
             let _ = placement.release(place, len_bytes);
             return Err(error.into());
@@ -205,6 +207,11 @@ impl State {
     pub(crate) fn note_births(&self, pages: &[PageId], lsn: Lsn) {
         for slot in pages.iter().filter_map(|page| self.table.live(*page)) {
             slot.set_born(lsn.0);
+            if slot.offset() >= DEVICE_START
+                && let Some(space) = self.device.get()
+            {
+                space.note_birth(place_of(slot.offset()));
+            }
         }
     }
 
@@ -235,12 +242,22 @@ impl State {
             }
         };
         self.arena.poison(offset, len_bytes as usize);
+        self.vacate_device(offset);
         structure.release(offset, len_bytes)?;
         // A position whose generations are used up is retired, so that no id ever means two pages.
         if !is_retired(page.generation()) {
             structure.free.push(page.index());
         }
         Ok(())
+    }
+
+    /// Forgets a page that was at `offset`, if that is on the device.
+    fn vacate_device(&self, offset: u64) {
+        if offset >= DEVICE_START
+            && let Some(space) = self.device.get()
+        {
+            space.vacate(place_of(offset));
+        }
     }
 
     /// Gives a page the next generation.
@@ -291,11 +308,13 @@ impl State {
         for parent in parents {
             self.require(*parent)?.set_has_children(true);
         }
-        self.require(child)?.set_derived(true);
         journal.undo.push(Undo::Connect {
             child: child_node,
             page: child.index(),
         });
+        let slot = self.require(child)?;
+        self.bring_to_derive(slot)?;
+        slot.set_derived(true);
         Ok(())
     }
 
@@ -398,6 +417,7 @@ impl State {
     /// Takes back what `journal` says, newest first.
     pub(crate) fn undo(&self, structure: &mut Structure, journal: Journal) {
         let history = journal.history;
+        let mut connected = Vec::new();
         for undo in journal.undo.into_iter().rev() {
             match undo {
                 Undo::Allocate { page } => self.undo_allocate(structure, page),
@@ -410,6 +430,7 @@ impl State {
                 Undo::Connect { child, page } => {
                     if let Some(slot) = self.table.slot(page) {
                         slot.set_derived(false);
+                        connected.push(page);
                     }
                     // It was connected a moment ago, so this cannot fail.
                     if let Ok(derivation) = structure.graph.disconnect(child) {
@@ -436,6 +457,14 @@ impl State {
                 }
             }
         }
+        for slot in connected
+            .into_iter()
+            .filter_map(|page| self.table.slot(page))
+        {
+            if slot.is_live() {
+                self.note_derived(slot);
+            }
+        }
         if let Some((history, device_history)) = history {
             structure.placement.rewind(history);
             structure.device_placement.rewind(device_history);
@@ -454,6 +483,7 @@ impl State {
         slot.vacate();
         slot.set_generation(page.generation() - 1);
         self.arena.poison(offset, len_bytes as usize);
+        self.vacate_device(offset);
         // It was allocated a moment ago with this length.
         let _ = structure.release(offset, len_bytes);
         // Only a position that was never used before has its first generation now.
@@ -500,6 +530,7 @@ impl State {
                 let slot = self.require(id(*child))?;
                 let epoch = slot.epoch();
                 self.disconnect(structure, id(*child), &mut journal)?;
+                self.note_derived(slot);
                 if slot.lsn() >= lsn.0 {
                     // The image was taken after this, so its epoch counts from here already.
                     slot.set_epoch(epoch);

@@ -60,6 +60,7 @@ struct Resolved {
     allocated: Vec<PageId>,
     transferred: Vec<(PageId, PageId)>,
     connected: Vec<PageId>,
+    disconnected: Vec<PageId>,
     freed: Vec<PageId>,
 }
 
@@ -215,6 +216,13 @@ impl Transaction<'_> {
         }
         state.write_runs(&structure.graph, locked, self.runs(), lsn);
         state.after_writes(&structure.graph, locked);
+        for slot in resolved
+            .disconnected
+            .iter()
+            .filter_map(|page| state.table.live(*page))
+        {
+            state.note_derived(slot);
+        }
         for page in resolved.freed {
             state.forget(&structure.graph, locked, page);
             // Everything that could refuse it was checked before the record was written.
@@ -362,6 +370,7 @@ impl Transaction<'_> {
             // One that was connected anew has its bytes from its new parents.
             if !state.require(page)?.is_derived() {
                 self.keep_bytes(state, page)?;
+                resolved.disconnected.push(page);
             }
         }
         Ok(resolved)

@@ -29,6 +29,7 @@ pub struct MappingStatistics {
 /// It calls no device: it says what to map and to unmap. What it keeps depends on history, and no placement depends on it.
 ///
 /// ```
+/// # #[cfg(feature = "gpu-allocator")] {
 /// use mmsb_engine::device::pool::{Mapping, Pool};
 /// let mut pool = Pool::with_granule(64 << 20, 2 << 20);
 /// let mut mapping = Mapping::new(2 << 20);
@@ -45,6 +46,7 @@ pub struct MappingStatistics {
 /// let mut unmapped = Vec::new();
 /// mapping.trim(2 << 20, |range| unmapped.push(range));
 /// assert_eq!(unmapped, [2 << 20..4 << 20]);
+/// # }
 /// # Ok::<(), mmsb_engine::memory::PlacementError>(())
 /// ```
 #[derive(Clone)]

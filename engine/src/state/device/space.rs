@@ -1,25 +1,32 @@
 //! The memory of a device that pages lie in.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::claim::Claim;
 use super::pipe::Pipe;
+use super::residency::Residency;
+use super::source::PageSource;
 use super::stage::{MAX_REPORTS, MIN_SLOT_BYTES, Stage, StageShape};
+use super::statistics::Counters;
 use crate::device::layout::Changed;
 use crate::device::{Device, DeviceError, DeviceInfo, PinnedSlice, Work};
 use crate::digest::Digest;
 use crate::options::DeviceOptions;
+use crate::page::PageIndex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 
 /// Pages lie in the first part of the device's addresses, the stage in the last.
-#[derive(Debug)]
 pub(crate) struct DeviceSpace {
     device: Arc<dyn Device>,
     info: DeviceInfo,
     pages_bytes: u64,
     shape: StageShape,
+    /// So much memory pages may take at most.
+    pub(super) limit_bytes: u64,
+    /// Where evicted pages come from. Recovery has none: it evicts nothing, and leaves out what does not fit.
+    pub(super) source: OnceLock<Arc<dyn PageSource>>,
     inner: Mutex<Inner>,
     /// Whether `Inner::fault` is set: to be looked at without the lock.
     is_faulty: AtomicBool,
@@ -27,13 +34,20 @@ pub(crate) struct DeviceSpace {
     _claim: Claim,
 }
 
-#[derive(Debug)]
-struct Inner {
-    stage: Stage,
-    /// Whether each granule of the part for pages has memory.
-    mapped: Vec<bool>,
-    mapped_bytes: u64,
+pub(super) struct Inner {
+    pub(super) stage: Stage,
+    pub(super) residency: Residency,
+    pub(super) counters: Counters,
     fault: Option<DeviceError>,
+}
+
+impl std::fmt::Debug for DeviceSpace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceSpace")
+            .field("info", &self.info)
+            .field("pages_bytes", &self.pages_bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Writes to device memory in the order of its calls. An error is kept by the space: the log has what was not written.
@@ -70,14 +84,15 @@ impl DeviceSpace {
         device.reset()?;
         device.map(pages_bytes..pages_bytes + stage_bytes)?;
         let stage = Stage::new(&*device, shape)?;
-        let granules = usize::try_from(pages_bytes / info.granule_bytes.max(1)).unwrap_or(0);
         Ok(Self {
             inner: Mutex::new(Inner {
                 stage,
-                mapped: vec![false; granules],
-                mapped_bytes: 0,
+                residency: Residency::new(info.granule_bytes),
+                counters: Counters::default(),
                 fault: None,
             }),
+            limit_bytes: options.resident_bytes.unwrap_or(u64::MAX),
+            source: OnceLock::new(),
             device,
             info,
             pages_bytes,
@@ -98,7 +113,12 @@ impl DeviceSpace {
 
     /// Bytes of device memory behind pages.
     pub(crate) fn mapped_bytes(&self) -> u64 {
-        self.inner.lock().mapped_bytes
+        self.inner
+            .lock()
+            .residency
+            .mapping()
+            .statistics()
+            .mapped_bytes
     }
 
     /// The address that code on the device has for `offset`.
@@ -106,17 +126,23 @@ impl DeviceSpace {
         self.device.address(offset)
     }
 
-    /// Starts over with an empty memory, after a failure or before it is filled anew.
+    /// Starts over with an empty memory, after a failure or before it is filled anew: all pages are evicted.
     pub(crate) fn restart(&self) -> Result<(), DeviceError> {
         let mut inner = self.inner.lock();
         let stage = self.shape.device_start..self.info.reserved_bytes;
         let mapped = self.device.reset().and_then(|()| self.device.map(stage));
         inner.stage.reset();
-        inner.mapped.fill(false);
-        inner.mapped_bytes = 0;
+        inner.residency.unmap_all();
         inner.fault = None;
         self.is_faulty.store(false, Ordering::Release);
         mapped.inspect_err(|error| self.note(&mut inner, error))
+    }
+
+    /// As [`DeviceSpace::restart`], and there are no pages any more: somebody places them anew.
+    pub(crate) fn empty(&self) -> Result<(), DeviceError> {
+        self.restart()?;
+        self.inner.lock().residency.forget_all();
+        Ok(())
     }
 
     /// The error since which device memory means nothing, if there was one.
@@ -143,7 +169,7 @@ impl DeviceSpace {
     }
 
     /// Does something with the device; an error other than a refusal is kept.
-    fn with<T>(
+    pub(super) fn with<T>(
         &self,
         run: impl FnOnce(&mut Inner, &dyn Device) -> Result<T, DeviceError>,
     ) -> Result<T, DeviceError> {
@@ -158,64 +184,88 @@ impl DeviceSpace {
         })
     }
 
-    /// Makes sure that a page that was placed at `range` has memory, and that it is zeros.
-    pub(crate) fn occupy(&self, range: Range<u64>) -> Result<(), DeviceError> {
-        let granule_bytes = self.info.granule_bytes.max(1);
+    /// As [`DeviceSpace::with`], with the pages at `ranges` in device memory. They cannot be evicted while `run` runs.
+    fn with_resident<T>(
+        &self,
+        ranges: &[Range<u64>],
+        run: impl FnOnce(&mut Inner, &dyn Device) -> Result<T, DeviceError>,
+    ) -> Result<T, DeviceError> {
         self.with(|inner, device| {
-            let first = (range.start / granule_bytes) as usize;
-            let end = range.end.div_ceil(granule_bytes) as usize;
-            let mut at = first;
-            while at < end {
-                let granules = inner.mapped.get(at..end).unwrap_or_default();
-                let is_mapped = granules.first().is_none_or(|mapped| *mapped);
-                let len = granules
-                    .iter()
-                    .take_while(|mapped| **mapped == is_mapped)
-                    .count();
-                let next = at + len.max(1);
-                if is_mapped {
-                    at = next;
-                    continue;
-                }
-                let bytes = at as u64 * granule_bytes..next as u64 * granule_bytes;
-                device.map(bytes.clone()).map_err(|error| match error {
-                    DeviceError::OutOfMemory { capacity_bytes, .. } => DeviceError::OutOfMemory {
-                        asked_bytes: range.end - range.start,
-                        mapped_bytes: inner.mapped_bytes,
-                        capacity_bytes,
-                    },
-                    other => other,
-                })?;
-                inner.mapped_bytes += bytes.end - bytes.start;
-                if let Some(granules) = inner.mapped.get_mut(at..next) {
-                    granules.fill(true);
-                }
-                at = next;
-            }
-            inner.stage.zero(device, range)
+            self.bring(inner, device, ranges)?;
+            run(inner, device)
         })
     }
 
-    /// Makes all pages zeros, and lends the stage to `fill`, which fills them anew. A device that failed is emptied, and has no memory
-    /// behind `pages` before; on one that did not, what is mapped stays mapped, since giving it back and taking it again costs
-    /// more than filling it. An error leaves a device whose memory means nothing.
+    /// What can be said while nobody changes it.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
+        look(&self.inner.lock())
+    }
+
+    /// Changes what is known of pages, whatever the device does.
+    pub(super) fn adjust<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        change(&mut self.inner.lock())
+    }
+
+    /// Places the page of `index` at `range`: makes sure that it has memory, and that it is zeros. Where `may_leave_out` it need not
+    /// have memory if there is none: it is evicted then, and whoever builds the state sees to it later.
+    pub(crate) fn occupy(
+        &self,
+        range: Range<u64>,
+        index: PageIndex,
+        may_leave_out: bool,
+    ) -> Result<(), DeviceError> {
+        self.with(|inner, device| {
+            inner.residency.tick();
+            let len_bytes = range.end - range.start;
+            inner
+                .residency
+                .insert(range.start, len_bytes, index, !may_leave_out);
+            let given = self.give_memory(inner, device, range.start, !may_leave_out);
+            match given {
+                Ok(()) => inner.stage.zero(device, range),
+                Err(error) if may_leave_out && error.kind() == "device.out-of-memory" => Ok(()),
+                Err(error) => {
+                    inner.residency.remove(range.start);
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    /// The transaction that placed the page at `place` is in the log: it can be brought back from there.
+    pub(crate) fn note_birth(&self, place: u64) {
+        self.adjust(|inner| {
+            if let Some(page) = inner.residency.get_mut(place) {
+                page.is_new = false;
+            }
+        });
+    }
+
+    /// Forgets the page at `place`, which is freed.
+    pub(crate) fn vacate(&self, place: u64) {
+        self.adjust(|inner| inner.residency.remove(place));
+    }
+
+    /// Makes all pages that fit zeros, and lends the stage to `fill`, which fills them anew; it is told their positions in the page
+    /// table, if some do not fit. A device that failed is emptied before; on one that did not, what is mapped stays mapped, since giving
+    /// it back and taking it again costs more than filling it. An error leaves a device whose memory means nothing.
     pub(crate) fn refill<T, E: From<DeviceError>>(
         &self,
-        pages: impl Iterator<Item = Range<u64>>,
-        fill: impl FnOnce(&Pipe<'_>) -> Result<T, E>,
+        fill: impl FnOnce(&Pipe<'_>, Option<&[PageIndex]>) -> Result<T, E>,
     ) -> Result<T, E> {
         if self.fault().is_some() {
             self.restart()?;
         }
-        for page in pages {
-            self.occupy(page)?;
-        }
         let mut inner = self.inner.lock();
         let device = &*self.device;
-        let filled = match inner.stage.lend(device) {
-            Ok(pipe) => fill(&pipe),
-            Err(error) => Err(error.into()),
-        };
+        let filled = self
+            .begin_anew(&mut inner, device)
+            .map_err(E::from)
+            .and_then(|pages| {
+                let all = !inner.residency.has_evicted();
+                let pipe = inner.stage.lend(device)?;
+                fill(&pipe, (!all).then_some(&pages))
+            });
         if filled.is_err() {
             self.note(
                 &mut inner,
@@ -229,31 +279,55 @@ impl DeviceSpace {
 
     /// For several writes: the lock is taken once.
     pub(crate) fn writer(&self) -> Writer<'_> {
-        Writer {
-            inner: self.inner.lock(),
-            space: self,
-        }
+        let mut inner = self.inner.lock();
+        inner.residency.tick();
+        Writer { inner, space: self }
     }
 
+    /// Writes to a page that has to be there afterwards.
     pub(crate) fn write(&self, to: u64, bytes: &[u8]) -> Result<(), DeviceError> {
-        self.with(|inner, device| inner.stage.write(device, to, bytes))
+        let range = to..to + bytes.len() as u64;
+        self.with_resident(&[range], |inner, device| {
+            inner.stage.write(device, to, bytes)
+        })
     }
 
     pub(crate) fn read(&self, from: u64, into: &mut [u8]) -> Result<(), DeviceError> {
-        self.with(|inner, device| inner.stage.read(device, from, into))
+        let range = from..from + into.len() as u64;
+        self.with_resident(&[range], |inner, device| {
+            inner.stage.read(device, from, into)
+        })
     }
 
-    pub(crate) fn digests(&self, ranges: &[Range<u64>]) -> Result<Vec<Digest>, DeviceError> {
-        self.with(|inner, device| inner.stage.digests(device, ranges))
+    /// As [`DeviceSpace::read`], for somebody outside: an operation of the bus, by which is told how long ago a page was used.
+    pub(crate) fn read_page(&self, from: u64, into: &mut [u8]) -> Result<(), DeviceError> {
+        self.adjust(|inner| inner.residency.tick());
+        self.read(from, into)
     }
 
-    /// Runs `count` pieces of work that say which bytes of an output they changed; `work` is told the position of each.
+    /// The digests of pages, in their order. As many at a time as can be there together.
+    pub(crate) fn digests(&self, pages: &[Range<u64>]) -> Result<Vec<Digest>, DeviceError> {
+        let mut digests = Vec::with_capacity(pages.len());
+        let mut rest = pages;
+        while !rest.is_empty() {
+            let (some, others) = rest.split_at(self.count_together(rest));
+            digests.extend(
+                self.with_resident(some, |inner, device| inner.stage.digests(device, some))?,
+            );
+            rest = others;
+        }
+        Ok(digests)
+    }
+
+    /// Runs `count` pieces of work that say which bytes of an output they changed, on the pages at `ranges`; `work` is told the
+    /// position of each.
     pub(crate) fn changes<'w>(
         &self,
+        ranges: &[Range<u64>],
         count: usize,
         mut work: impl FnMut(usize, PinnedSlice) -> Work<'w>,
     ) -> Result<Vec<Changed>, DeviceError> {
-        self.with(|inner, device| {
+        self.with_resident(ranges, |inner, device| {
             let mut changes = Vec::with_capacity(count);
             for first in (0..count).step_by(MAX_REPORTS) {
                 let some = MAX_REPORTS.min(count - first);
@@ -272,13 +346,22 @@ impl DeviceSpace {
 
 impl Writer<'_> {
     pub(crate) fn write(&mut self, to: u64, bytes: &[u8]) {
-        if self.inner.fault.is_some() {
+        let inner = &mut *self.inner;
+        if inner.fault.is_some() {
             return;
         }
-        let written = self.inner.stage.write(&*self.space.device, to, bytes);
+        if inner.residency.has_evicted()
+            && let Some((_, page)) = inner.residency.page_at(to)
+            && !page.is_resident
+        {
+            // The log has it, and whoever brings the page back.
+            return;
+        }
+        inner.residency.touch(&(to..to + bytes.len() as u64));
+        let written = inner.stage.write(&*self.space.device, to, bytes);
         if let Err(error) = written {
             // A write has its place in the log already, so whatever keeps it from the device makes that out of date.
-            self.space.note(&mut self.inner, &error);
+            self.space.note(inner, &error);
         }
     }
 }

@@ -71,6 +71,8 @@ pub(super) struct Stage {
     batch: Batch,
     /// Ranges that are to be zeros before the batch is applied.
     fills: Vec<Range<u64>>,
+    uploaded_bytes: u64,
+    downloaded_bytes: u64,
 }
 
 impl Stage {
@@ -82,7 +84,14 @@ impl Stage {
             current: 0,
             batch: Batch::default(),
             fills: Vec::new(),
+            uploaded_bytes: 0,
+            downloaded_bytes: 0,
         })
+    }
+
+    /// Bytes that went to the device and came from there, but for those that went through [`Stage::lend`].
+    pub(super) const fn transferred_bytes(&self) -> (u64, u64) {
+        (self.uploaded_bytes, self.downloaded_bytes)
     }
 
     /// The stage for whoever fills all of the device, until the result is dropped. Nothing of its own is under way then.
@@ -162,6 +171,7 @@ impl Stage {
             pinned.ok_or_else(too_small)?.copy_from_slice(chunk);
             let from = self.pinned.slice(range).ok_or_else(too_small)?;
             device.submit(Queue::Compute, &Work::Upload { from, to })?;
+            self.uploaded_bytes += chunk.len() as u64;
             self.check_arrival(device, to, chunk)?;
             self.release(device)?;
             to += chunk.len() as u64;
@@ -231,6 +241,7 @@ impl Stage {
         }
         let report = sum.map(|_| report);
         send_batch(device, &self.pinned, start, device_start, &tables, report)?;
+        self.uploaded_bytes += tables.len_bytes as u64;
         self.release(device)
     }
 
@@ -257,6 +268,7 @@ impl Stage {
             let to = self.pinned.slice(start..start + chunk.len());
             let to = to.ok_or_else(too_small)?;
             device.submit(Queue::Compute, &Work::Download { from, to })?;
+            self.downloaded_bytes += chunk.len() as u64;
             let end = from + chunk.len() as u64;
             if self.shape.is_verified {
                 let report = self.report(self.current, 8)?;
