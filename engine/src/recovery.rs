@@ -430,6 +430,7 @@ impl Replayer<'_> {
             let mut parallel = Parallel {
                 queues,
                 fault: &fault,
+                is_busy: false,
             };
             self.scan(scanner, options, &mut parallel)
         })
@@ -627,6 +628,9 @@ type Fault = Mutex<Option<(Lsn, ApplyFault)>>;
 struct Parallel<'a> {
     queues: Vec<SyncSender<Job>>,
     fault: &'a Fault,
+    /// Whether anything was given to the appliers since they last were waited for. A log of small transactions has
+    /// more barriers than work between them, and waking every applier to hear of nothing costs more than the work.
+    is_busy: bool,
 }
 
 impl Appliers for Parallel<'_> {
@@ -634,6 +638,7 @@ impl Appliers for Parallel<'_> {
         if range.is_empty() {
             return Ok(());
         }
+        self.is_busy = true;
         for queue in &self.queues {
             // An applier ends only when its queue does.
             let _ = queue.send(Job::Apply(Arc::clone(batch), range.clone()));
@@ -642,6 +647,9 @@ impl Appliers for Parallel<'_> {
     }
 
     fn drain(&mut self) -> Result<(), RecoveryError> {
+        if !std::mem::take(&mut self.is_busy) {
+            return Ok(());
+        }
         let (done, all_done) = channel();
         for queue in &self.queues {
             let _ = queue.send(Job::Drain(done.clone()));

@@ -215,8 +215,12 @@ fn search(
     seed: &Seed,
     claims: &mut Claims,
 ) -> Result<(), LogError> {
-    let mut buffer = vec![0; SEARCH_BYTES];
     let mut broken_bytes_left = len_bytes.saturating_sub(position);
+    // No more than there is to read: the rest of a short segment is what most opens look at.
+    let buffer_len = usize::try_from(broken_bytes_left)
+        .unwrap_or(usize::MAX)
+        .min(SEARCH_BYTES);
+    let mut buffer = vec![0; buffer_len];
     let mut offset = position;
     while offset + RECORD_HEADER_BYTES as u64 <= len_bytes {
         let len = usize::try_from(len_bytes - offset)

@@ -86,6 +86,18 @@ fn sparse(runs: &[(u64, Vec<u8>)]) -> Outcome<Delta> {
     }
 }
 
+/// Single bytes in ascending order as the runs that they make up.
+fn joined(bytes: impl Iterator<Item = (u64, u8)>) -> Vec<(u64, Vec<u8>)> {
+    let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
+    for (at, byte) in bytes {
+        match runs.last_mut() {
+            Some((start, run)) if *start + run.len() as u64 == at => run.push(byte),
+            _ => runs.push((at, vec![byte])),
+        }
+    }
+    runs
+}
+
 pub(crate) fn masked(stage: &mut Stage, bus: &Bus, step: &ast::Masked) -> Outcome {
     let page = stage.key(&step.page)?;
     let at = step.at.eval(&stage.scope)?;
@@ -103,15 +115,10 @@ pub(crate) fn masked(stage: &mut Stage, bus: &Bus, step: &ast::Masked) -> Outcom
             .get(position / 8)
             .is_some_and(|bits| bits >> (position % 8) & 1 == 1)
     };
-    let meaning: Vec<(u64, Vec<u8>)> = (0..bytes.len())
-        .filter(selected)
-        .filter_map(|position| {
-            Some((
-                at.saturating_add(position as u64),
-                vec![*bytes.get(position)?],
-            ))
-        })
-        .collect();
+    let meaning =
+        joined((0..bytes.len()).filter(selected).filter_map(|position| {
+            Some((at.saturating_add(position as u64), *bytes.get(position)?))
+        }));
     let payload: Vec<u8> = meaning
         .iter()
         .flat_map(|(_, bytes)| bytes)
@@ -128,13 +135,12 @@ pub(crate) fn diff(stage: &mut Stage, bus: &Bus, step: &ast::Diff) -> Outcome {
     let wanted = bytes(stage, bus, &step.to, page, 0)?;
     let old = range(&present, 0, Some(wanted.len() as u64))?;
     let delta = Delta::diff(old, &wanted, DiffOptions::default())?;
-    let meaning = old
+    let changed = old
         .iter()
         .zip(&wanted)
         .zip(0u64..)
-        .filter(|((old, new), _)| old != new)
-        .map(|((_, new), at)| (at, vec![*new]))
-        .collect();
+        .filter(|((old, new), _)| old != new);
+    let meaning = joined(changed.map(|((_, new), at)| (at, *new)));
     stage.delta(page, delta, meaning);
     Ok(())
 }

@@ -97,8 +97,7 @@ impl World<'_> {
             let message = format!("the replay found LSN {lsn}, which was never committed");
             return Err(Fault::new(message));
         }
-        let mut past = self.model.clone();
-        if past.roll_back(lsn) {
+        if let Some(mut past) = self.model.as_of(lsn) {
             return compare::everything(rebuilt, &mut past, &self.stage.names);
         }
         let message = format!(

@@ -7,5 +7,5 @@ mod series;
 
 pub use histogram::Histogram;
 pub use leak::{Leak, Point, judge};
-pub use process::{descriptors, rss_bytes};
+pub use process::{descriptors, processor_s, rss_bytes};
 pub use series::{Sample, Series};

@@ -20,6 +20,15 @@ pub fn descriptors(process: u32) -> Option<u64> {
     Some(fs::read_dir(format!("/proc/{process}/fd")).ok()?.count() as u64)
 }
 
+/// Processor time that this process has used so far, of all its threads, in seconds.
+#[must_use]
+pub fn processor_s() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
+    let (seconds, ns) = (time.tv_sec as f64, time.tv_nsec as f64);
+    seconds + ns * 1e-9
+}
+
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests {

@@ -29,25 +29,25 @@ macro_rules! kinds {
 
 kinds! {
     /// A few pages that are written all the time, in every durability.
-    SteadyWriters = "steady-writers", 1;
+    SteadyWriters = "steady-writers", 2;
     /// One page that everything is done to.
-    HotPage = "hot-page", 1;
+    HotPage = "hot-page", 2;
     /// Pages come and go.
-    Churn = "churn", 1;
+    Churn = "churn", 2;
     /// One page with many that derive from it.
-    WideGraph = "wide-graph", 1;
+    WideGraph = "wide-graph", 2;
     /// Long chains of derived pages.
-    DeepGraph = "deep-graph", 1;
+    DeepGraph = "deep-graph", 2;
     /// Pages and writes so long that they fill segments.
-    LargePages = "large-pages", 1;
+    LargePages = "large-pages", 2;
     /// Very many pages of a few bytes.
-    TinyPages = "tiny-pages", 1;
+    TinyPages = "tiny-pages", 2;
     /// A checkpoint after every few commits.
-    CheckpointStorm = "checkpoint-storm", 1;
+    CheckpointStorm = "checkpoint-storm", 2;
     /// The bus is opened again and again.
-    ReopenStorm = "reopen-storm", 1;
+    ReopenStorm = "reopen-storm", 2;
     /// A bit of everything.
-    Mixed = "mixed", 1;
+    Mixed = "mixed", 2;
     // Device memory pressure comes here, once pages can live on a device.
 }
 

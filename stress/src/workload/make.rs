@@ -40,6 +40,12 @@ pub const CANARY_PAGE: &str = "canary";
 /// Verbs a scenario at least, and how often that number may be doubled.
 const MIN_VERBS: u64 = 16;
 const MAX_DOUBLINGS: u64 = 5;
+/// How much rarer than usual the ends of a bus are in a seed: one seed in two keeps to the usual.
+const LIVES: &[u64] = &[1, 1, 1, 8, 16, 32];
+/// Scenarios in which a bus lives longer are longer themselves, up to so many times.
+const MAX_LONGER: u64 = 8;
+/// Fewer where the log is replayed again and again, each time from its beginning.
+const MAX_LONGER_REPLAYED: u64 = 2;
 /// A storm lasts for so many verbs at most.
 const MAX_STORM: u64 = 24;
 
@@ -51,11 +57,17 @@ pub fn make(flavour: Flavour, seed: u64, canary: bool) -> Made {
     // A new version draws anew.
     let mut rng = Rng::new(seed, &format!("{} {}", kind.as_str(), kind.version()));
     let (profile, options) = swarm(kind, flavour, &mut rng);
-    let weights = weights(kind, flavour, &mut rng);
+    // How long a bus lives before it is closed, or dies: a state that has aged is not one that was just recovered.
+    let life = rng.pick(LIVES).unwrap_or(1);
+    let weights = weights(kind, flavour, life, &mut rng);
     let mut verbs = {
         let doublings = rng.below(MAX_DOUBLINGS + 1);
         let base = MIN_VERBS << doublings;
-        base + rng.below(base)
+        let longer = match flavour {
+            Flavour::Replayed => MAX_LONGER_REPLAYED,
+            _ => MAX_LONGER,
+        };
+        (base + rng.below(base)) * life.min(longer)
     };
     if flavour == Flavour::Killed {
         // It is killed long before the end.
@@ -88,7 +100,7 @@ pub fn make(flavour: Flavour, seed: u64, canary: bool) -> Made {
         if generator.apply(verb, choice) && verb == Verb::BeginStorm {
             storm_left = length;
         }
-        if flavour == Flavour::Replayed && storm_left == 0 && rng.one_in(20) {
+        if flavour == Flavour::Replayed && storm_left == 0 && rng.one_in(20 * life.min(4)) {
             generator.insert(replays());
         }
     }
@@ -120,12 +132,14 @@ fn swarm(kind: Kind, flavour: Flavour, rng: &mut Rng) -> (Profile, Options) {
         propagation: rng.one_in(3).then_some(Propagation::Deferred),
         ..Options::default()
     };
-    // Threads that start and end cost more than what they do here.
-    if rng.one_in(8) {
-        options.threads = num(1 + rng.below(3));
-    }
-    if rng.one_in(5) {
-        options.appliers = num(1 + rng.below(4));
+    // Threads that start and end cost twenty times what they do here, so few of the seeds that live of speed have them.
+    profile.parallel = match flavour {
+        Flavour::Simulated => rng.one_in(32),
+        Flavour::Replayed | Flavour::Killed | Flavour::Threads => rng.one_in(3),
+    };
+    if profile.parallel {
+        options.threads = rng.one_in(2).then(|| Num::from(1 + rng.below(3)));
+        options.appliers = rng.one_in(2).then(|| Num::from(1 + rng.below(4)));
     }
     if rng.one_in(4) {
         options.durability = rng.pick(&[Durability::Memory, Durability::Buffered]);
@@ -158,18 +172,36 @@ const fn num_of(value: u64) -> Option<u64> {
 }
 
 /// The weights of this seed: most as usual, some several times as much, some nothing.
-fn weights(kind: Kind, flavour: Flavour, rng: &mut Rng) -> Vec<(Verb, u64)> {
+fn weights(kind: Kind, flavour: Flavour, life: u64, rng: &mut Rng) -> Vec<(Verb, u64)> {
     let mut weights = kind.weights();
     for (verb, weight) in &mut weights {
         let factor = rng.pick(&[0, 1, 1, 1, 2, 4]).unwrap_or(1);
         let needed = matches!(verb, Verb::Commit);
         *weight *= if needed { factor.max(1) } else { factor };
+        // Weights are in proportion: what keeps its weight while others grow is rarer.
+        if !ends_a_life(*verb) {
+            *weight *= life;
+        }
         if !suits(flavour, *verb) {
             *weight = 0;
         }
     }
     weights.retain(|(_, weight)| *weight > 0);
     weights
+}
+
+/// Whether a verb ends the life of a bus, or rebuilds its state from the log, which costs as much.
+fn ends_a_life(verb: Verb) -> bool {
+    matches!(
+        verb,
+        Verb::Reopen
+            | Verb::Reconfigure
+            | Verb::Crash
+            | Verb::CrashProcess
+            | Verb::CrashDrawn
+            | Verb::BeginStorm
+            | Verb::Replay
+    )
 }
 
 /// Whether a verb makes sense in a scenario of this flavour.

@@ -59,8 +59,8 @@ impl Generator {
         let mut options = Options::default();
         match choice.a % 5 {
             0 => options.segment = Some(num(8192 << wrap(choice.b, 3))),
-            1 => options.appliers = Some(num(1 + wrap(choice.b, 4))),
-            2 => options.threads = Some(num(1 + wrap(choice.b, 3))),
+            1 if self.profile.parallel => options.appliers = Some(num(1 + wrap(choice.b, 4))),
+            2 if self.profile.parallel => options.threads = Some(num(1 + wrap(choice.b, 3))),
             3 => {
                 options.propagation = Some(if choice.b.is_multiple_of(2) {
                     Propagation::Eager

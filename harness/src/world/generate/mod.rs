@@ -56,6 +56,8 @@ pub struct Profile {
     pub replays: bool,
     /// Whether commits that must be synced say so, as they must where the options make another durability the usual.
     pub says_sync: bool,
+    /// Whether an open or a replay may ask for several threads, which cost more to start than most opens take.
+    pub parallel: bool,
 }
 
 impl Default for Profile {
@@ -69,6 +71,7 @@ impl Default for Profile {
             max_write_bytes: 100,
             replays: true,
             says_sync: false,
+            parallel: true,
         }
     }
 }
@@ -142,6 +145,8 @@ pub struct Generator {
     pages: Vec<Page>,
     /// The pages as of the last commit.
     committed: Vec<Page>,
+    /// Pages that may differ from that: a commit looks at no others, however many there are.
+    touched: Vec<usize>,
     steps: Vec<Located<Step>>,
     /// Whether anything is staged, and whether it changes which pages there are.
     staged: bool,
@@ -198,6 +203,7 @@ impl Generator {
             profile,
             pages: vec![first.clone()],
             committed: vec![first],
+            touched: Vec::new(),
             steps: Vec::new(),
             staged: false,
             structural: false,
@@ -323,6 +329,7 @@ impl Generator {
 
     fn update(&mut self, at: usize, change: impl FnOnce(&mut Page)) {
         if let Some(page) = self.pages.get_mut(at) {
+            self.touched.push(at);
             change(page);
         }
     }
@@ -394,11 +401,20 @@ impl Generator {
         self.push(Step::Commit(
             (durability != Durability::Sync || self.profile.says_sync).then_some(durability),
         ));
-        for page in &mut self.pages {
+        // In order, so that new pages come one after the other.
+        self.touched.sort_unstable();
+        self.touched.dedup();
+        for at in self.touched.drain(..) {
+            let Some(page) = self.pages.get_mut(at) else {
+                continue;
+            };
             (page.fresh, page.given_up) = (false, false);
             (page.written, page.disconnected) = (false, false);
+            match self.committed.get_mut(at) {
+                Some(committed) => committed.clone_from(page),
+                None => self.committed.push(page.clone()),
+            }
         }
-        self.committed = self.pages.clone();
         (self.staged, self.structural) = (false, false);
         Some(())
     }
@@ -426,6 +442,7 @@ impl Generator {
             ..page
         }));
         self.committed.clone_from(&self.pages);
+        self.touched.clear();
         (self.staged, self.structural) = (false, false);
         Some(())
     }
@@ -459,7 +476,8 @@ impl Generator {
             }
             _ => ReplayTo::End,
         };
-        let appliers = (choice.c % 2 == 1).then(|| num(1 + wrap(choice.c, 4)));
+        let appliers =
+            (self.profile.parallel && choice.c % 2 == 1).then(|| num(1 + wrap(choice.c, 4)));
         self.push(Step::Replay(Replay {
             to,
             appliers,

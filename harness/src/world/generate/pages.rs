@@ -21,6 +21,7 @@ impl Generator {
             return None;
         }
         let name = Name::new(format!("p{}", self.pages.len()));
+        self.touched.push(self.pages.len());
         self.pages.push(Page {
             name: name.clone(),
             len,

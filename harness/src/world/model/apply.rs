@@ -327,21 +327,23 @@ impl<'a> Applying<'a> {
         if let Some(page) = self.model.pages.get_mut(&index) {
             page.put(at, bytes);
         }
-        self.stamp(index);
-        self.model.mark_dirty(index);
+        if self.stamp(index) {
+            // Nothing is evaluated until the transaction is over, so what is dirty stays so.
+            self.model.mark_dirty(index);
+            self.effect.event.insert(id);
+        }
         self.effect.written.push((index, at, bytes.len() as u64));
-        self.effect.event.insert(id);
         Ok(())
     }
 
-    /// Moves the epoch of a page on, once a transaction.
-    fn stamp(&mut self, index: u32) {
+    /// Moves the epoch of a page on, once a transaction. `false` says that it had moved before.
+    fn stamp(&mut self, index: u32) -> bool {
         if !self.stamped.insert(index) {
-            return;
+            return false;
         }
         let lsn = self.committed.lsn;
         let Some(page) = self.model.pages.get_mut(&index) else {
-            return;
+            return true;
         };
         let old = Undo::Stamp {
             index,
@@ -351,6 +353,7 @@ impl<'a> Applying<'a> {
         page.epoch += 1;
         page.lsn = lsn;
         self.keep(|_| old);
+        true
     }
 
     fn free_all(&mut self) -> Result<(), String> {

@@ -80,6 +80,12 @@ impl History {
         self.transactions.pop_back().map(|(_, undo)| undo)
     }
 
+    /// What the newest so many transactions replaced, newest first.
+    pub(crate) fn newest(&self, count: usize) -> impl Iterator<Item = &[Undo]> {
+        let newest = self.transactions.iter().rev().take(count);
+        newest.map(|(_, undo)| undo.as_slice())
+    }
+
     /// Whether the state as of `lsn`, older than the present one, can be had.
     pub(crate) fn reaches(&self, lsn: u64) -> bool {
         self.transactions

@@ -129,6 +129,25 @@ impl Model {
         true
     }
 
+    /// The state as of `lsn`, beside this one, without a past of its own. `None` if the way back is not known.
+    pub(crate) fn as_of(&self, lsn: u64) -> Option<Self> {
+        if !self.remembers(lsn) {
+            return None;
+        }
+        let mut past = Self {
+            pages: self.pages.clone(),
+            children: self.children.clone(),
+            generations: self.generations.clone(),
+            lsn,
+            history: History::default(),
+        };
+        let newer = usize::try_from(self.lsn.checked_sub(lsn)?).ok()?;
+        for undo in self.history.newest(newer) {
+            undo.iter().rev().cloned().for_each(|undo| past.undo(undo));
+        }
+        Some(past)
+    }
+
     fn undo(&mut self, undo: Undo) {
         match undo {
             Undo::Generation { index, old } => {

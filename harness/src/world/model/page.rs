@@ -69,8 +69,10 @@ impl Page {
     /// Overwrites a range, which lies inside.
     pub(crate) fn put(&mut self, at: u64, bytes: &[u8]) {
         let start = usize::try_from(at).unwrap_or(usize::MAX);
-        for (to, from) in self.bytes.iter_mut().skip(start).zip(bytes) {
-            *to = *from;
+        let rest = self.bytes.get_mut(start..).unwrap_or_default();
+        let len = rest.len().min(bytes.len());
+        if let (Some(to), Some(from)) = (rest.get_mut(..len), bytes.get(..len)) {
+            to.copy_from_slice(from);
         }
     }
 
