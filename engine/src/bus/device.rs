@@ -9,6 +9,7 @@ use crate::recovery::{RecoveryError, Target, rebuild_to};
 use crate::refill::{self, Source, Stop};
 use crate::state::State;
 use crate::state::content::SharedLock;
+use crate::state::detached::ViewHeld;
 use crate::state::device::DeviceSpace;
 use crate::state::memory::{DEVICE_START, place_of};
 use crate::state::stripes::{Held, Patience, StripeSet};
@@ -19,11 +20,11 @@ use crate::state::table::Slot;
 /// the page for as long as this lives, and no longer.
 #[derive(Debug)]
 pub struct DevicePage<'a> {
-    address: u64,
-    len_bytes: u64,
-    lsn: Lsn,
+    pub(super) address: u64,
+    pub(super) len_bytes: u64,
+    pub(super) lsn: Lsn,
     _held: Held,
-    _lock: SharedLock<'a>,
+    pub(super) _lock: SharedLock<'a>,
 }
 
 impl DevicePage<'_> {
@@ -84,6 +85,12 @@ pub enum RestoreDeviceError {
         /// How many.
         guards: usize,
     },
+    /// Detached views are held, for which nobody waits.
+    #[error("{views} detached views of the bus are held; release them first")]
+    ViewHeld {
+        /// How many hold the first lock that was needed.
+        views: usize,
+    },
 }
 
 impl RestoreDeviceError {
@@ -95,7 +102,14 @@ impl RestoreDeviceError {
             Self::Log(_) => "device.log",
             Self::Diverged { .. } => "device.diverged",
             Self::GuardHeld { .. } => "guard.held",
+            Self::ViewHeld { .. } => "view.held",
         }
+    }
+}
+
+impl From<ViewHeld> for RestoreDeviceError {
+    fn from(held: ViewHeld) -> Self {
+        Self::ViewHeld { views: held.views }
     }
 }
 
@@ -182,6 +196,7 @@ impl Bus {
                 }
                 Err(busy) => {
                     drop(structure);
+                    state.stripes.refuse_detached(busy)?;
                     patience.wait_for(busy);
                 }
             }
@@ -220,6 +235,7 @@ impl Bus {
                 }
                 Err(busy) => {
                     drop(structure);
+                    state.stripes.refuse_detached(busy)?;
                     patience.wait_for(busy);
                 }
             }

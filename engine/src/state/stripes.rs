@@ -24,6 +24,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use smallvec::SmallVec;
 
+use super::detached::DetachedCounts;
+
 /// How many stripes there are. A commit of many pages takes at most this many locks.
 pub(crate) const STRIPES: usize = 256;
 const WORDS: usize = STRIPES / 64;
@@ -67,6 +69,8 @@ pub(crate) struct Stripes<T> {
     insisting: AtomicUsize,
     /// Tells the guards of one bus from those of another on the same thread.
     owner: u64,
+    /// Views that belong to no thread; nobody waits for them.
+    pub(crate) detached: DetachedCounts,
 }
 
 /// The exclusive locks of a writer.
@@ -107,6 +111,7 @@ impl<T: Default> Stripes<T> {
             turnstile: RwLock::new(()),
             insisting: AtomicUsize::new(0),
             owner: OWNERS.fetch_add(1, Ordering::Relaxed),
+            detached: DetachedCounts::new(STRIPES),
         }
     }
 }
@@ -145,11 +150,17 @@ impl<T> Stripes<T> {
         }
     }
 
-    /// Waits until `stripe` could be locked. The caller holds nothing.
+    /// Waits until `stripe` could be locked, or a detached view holds it. The caller holds nothing.
     pub(crate) fn wait_for(&self, stripe: u32) {
         if let Some(lock) = self.stripes.get(stripe as usize) {
-            drop(lock.write());
+            self.detached.wait_unless_held(lock, stripe);
         }
+    }
+
+    /// Whether this thread must not queue behind a writer: it holds a guard, or may hold a detached view.
+    #[inline]
+    pub(crate) fn is_reader(&self) -> bool {
+        held(self.owner) > 0 || self.detached.any()
     }
 
     /// Locks one stripe shared. `recursively` when the thread holds any other lock of this bus.
