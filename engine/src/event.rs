@@ -31,10 +31,22 @@ pub struct Drained {
     pub events: Vec<Event>,
 }
 
-#[derive(Debug)]
+/// Called when an event comes to an empty queue.
+pub type WakeFn = Box<dyn Fn() + Send + Sync>;
+
 struct Queue {
+    wake: Option<WakeFn>,
     capacity: usize,
     state: Mutex<Waiting>,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue")
+            .field("capacity", &self.capacity)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -71,8 +83,9 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    pub(crate) fn subscribe(&self, capacity: usize) -> Subscription {
+    pub(crate) fn subscribe(&self, capacity: usize, wake: Option<WakeFn>) -> Subscription {
         let queue = Arc::new(Queue {
+            wake,
             capacity: capacity.max(1),
             state: Mutex::default(),
         });
@@ -92,11 +105,16 @@ impl Publisher {
     pub(crate) fn publish(&self, event: &Event) {
         for queue in self.queues.read().iter().filter_map(Weak::upgrade) {
             let mut state = queue.state.lock();
+            let was_empty = state.events.is_empty();
             if state.events.len() >= queue.capacity {
                 state.events.pop_front();
                 state.lost += u64::from(!planted!(LossNotCounted));
             }
             state.events.push_back(event.clone());
+            drop(state);
+            if let (true, Some(wake)) = (was_empty, &queue.wake) {
+                wake();
+            }
         }
     }
 }
@@ -115,7 +133,7 @@ mod tests {
     #[test]
     fn a_full_queue_loses_the_oldest_and_says_so() {
         let publisher = Publisher::default();
-        let subscription = publisher.subscribe(2);
+        let subscription = publisher.subscribe(2, None);
         (1..=5).for_each(|lsn| publisher.publish(&event(lsn)));
         let drained = subscription.drain();
         assert_eq!(
@@ -128,8 +146,8 @@ mod tests {
     #[test]
     fn a_dropped_subscription_is_forgotten() {
         let publisher = Publisher::default();
-        drop(publisher.subscribe(1));
-        let _kept = publisher.subscribe(1);
+        drop(publisher.subscribe(1, None));
+        let _kept = publisher.subscribe(1, None);
         assert_eq!(publisher.queues.read().len(), 1);
     }
 }

@@ -37,15 +37,15 @@ mod sync;
 mod transaction;
 
 pub use bus::{
-    Bus, DevicePage, DeviceRestored, OpenError, OpenReport, PageInfo, ReadError, ReadGuard,
-    Residency, RestoreDeviceError, Statistics, View,
+    Bus, DetachedDevicePage, DetachedPage, DetachedView, DevicePage, DeviceRestored, OpenError,
+    OpenReport, PageInfo, ReadError, ReadGuard, Residency, RestoreDeviceError, Statistics, View,
 };
 pub use checkpoint::{CheckpointDamage, CheckpointError, CheckpointReport};
 pub use clock::{Clock, SteppingClock, SystemClock};
 pub use codec::CodecError;
 pub use delta::{Delta, DeltaError, DiffOptions};
 pub use digest::{Digest, StateDigester};
-pub use event::{Drained, Event, Subscription};
+pub use event::{Drained, Event, Subscription, WakeFn};
 pub use log::reader::LogError;
 pub use log::tail::Torn;
 pub use log::{Durability, LogStatistics, Poison, TransformId};

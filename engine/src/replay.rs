@@ -97,6 +97,10 @@ impl Replayed {
         self.from_checkpoint
     }
 
+    pub(crate) const fn state(&self) -> &State {
+        &self.state
+    }
+
     /// The bytes of a page.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use crate::recovery::{RecoveryError, Target, rebuild_to};
 use crate::refill::{self, Source, Stop};
 use crate::state::State;
 use crate::state::content::SharedLock;
+use crate::state::detached::ViewHeld;
 use crate::state::device::DeviceSpace;
 use crate::state::memory::{DEVICE_START, place_of};
 use crate::state::stripes::{Held, Patience, StripeSet};
@@ -19,16 +20,22 @@ use crate::state::table::Slot;
 /// address is that of the page for as long as this lives, and no longer.
 #[derive(Debug)]
 pub struct DevicePage<'a> {
-    address: u64,
-    len_bytes: u64,
-    lsn: Lsn,
-    space: &'a DeviceSpace,
-    place: u64,
+    pub(super) address: u64,
+    pub(super) len_bytes: u64,
+    pub(super) lsn: Lsn,
+    pub(super) _resident: Resident<'a>,
     _held: Held,
-    _lock: SharedLock<'a>,
+    pub(super) _lock: SharedLock<'a>,
 }
 
-impl Drop for DevicePage<'_> {
+/// Keeps the memory at a place on the device from being evicted.
+#[derive(Debug)]
+pub(super) struct Resident<'a> {
+    space: &'a DeviceSpace,
+    place: u64,
+}
+
+impl Drop for Resident<'_> {
     fn drop(&mut self) {
         self.space.unpin(self.place);
     }
@@ -92,6 +99,12 @@ pub enum RestoreDeviceError {
         /// How many.
         guards: usize,
     },
+    /// Detached views are held, for which nobody waits.
+    #[error("{views} detached views of the bus are held; release them first")]
+    ViewHeld {
+        /// How many hold the first lock that was needed.
+        views: usize,
+    },
 }
 
 impl RestoreDeviceError {
@@ -103,7 +116,14 @@ impl RestoreDeviceError {
             Self::Log(_) => "device.log",
             Self::Diverged { .. } => "device.diverged",
             Self::GuardHeld { .. } => "guard.held",
+            Self::ViewHeld { .. } => "view.held",
         }
+    }
+}
+
+impl From<ViewHeld> for RestoreDeviceError {
+    fn from(held: ViewHeld) -> Self {
+        Self::ViewHeld { views: held.views }
     }
 }
 
@@ -162,8 +182,7 @@ impl Bus {
             let pinned = space.and_then(|space| space.pin(place).map(|()| space));
             let space = pinned.map_err(|fault| ReadError::Device { page, fault })?;
             return Ok(DevicePage {
-                space,
-                place,
+                _resident: Resident { space, place },
                 address: space.address(place),
                 len_bytes: slot.len_bytes(),
                 lsn: Lsn(slot.lsn()),
@@ -197,6 +216,7 @@ impl Bus {
                 }
                 Err(busy) => {
                     drop(structure);
+                    state.stripes.refuse_detached(busy)?;
                     patience.wait_for(busy);
                 }
             }
@@ -238,6 +258,7 @@ impl Bus {
                 }
                 Err(busy) => {
                     drop(structure);
+                    state.stripes.refuse_detached(busy)?;
                     patience.wait_for(busy);
                 }
             }

@@ -12,6 +12,7 @@ use crate::lsn::Lsn;
 use crate::page::PageId;
 use crate::state::State;
 use crate::state::content::SharedLock;
+use crate::state::detached::ViewHeld;
 use crate::state::memory::DEVICE_START;
 use crate::state::stripes::{Held, Patience, StripeSet};
 use crate::state::structure::Structure;
@@ -68,6 +69,16 @@ pub enum ReadError {
         /// How many guards there are.
         guards: usize,
     },
+    /// A deferred wave has to run before the page can be read, and detached views keep it from the lock.
+    #[error(
+        "page {page} awaits a wave, but {views} detached views hold its lock; release them first"
+    )]
+    ViewHeld {
+        /// The page that was to be read.
+        page: PageId,
+        /// How many views there are.
+        views: usize,
+    },
 }
 
 impl ReadError {
@@ -81,6 +92,7 @@ impl ReadError {
             Self::StalePage { .. } => "page.stale",
             Self::StaleDerived { .. } => "derived.stale",
             Self::GuardHeld { .. } => "guard.held",
+            Self::ViewHeld { .. } => "view.held",
         }
     }
 }
@@ -89,11 +101,11 @@ impl ReadError {
 /// is dropped.
 #[derive(Debug)]
 pub struct ReadGuard<'a> {
-    bytes: Cow<'a, [u8]>,
-    lsn: Lsn,
-    epoch: u64,
+    pub(super) bytes: Cow<'a, [u8]>,
+    pub(super) lsn: Lsn,
+    pub(super) epoch: u64,
     _held: Held,
-    _lock: SharedLock<'a>,
+    pub(super) _lock: SharedLock<'a>,
 }
 
 impl ReadGuard<'_> {
@@ -121,10 +133,10 @@ impl Deref for ReadGuard<'_> {
 /// The bytes of several pages as of one moment: no commit is in it in part.
 #[derive(Debug)]
 pub struct View<'a> {
-    pages: Vec<(PageId, Cow<'a, [u8]>)>,
-    lsn: Lsn,
+    pub(super) pages: Vec<(PageId, Cow<'a, [u8]>)>,
+    pub(super) lsn: Lsn,
     _held: Held,
-    _locks: Vec<SharedLock<'a>>,
+    pub(super) _locks: Vec<SharedLock<'a>>,
 }
 
 impl View<'_> {
@@ -208,6 +220,14 @@ impl State {
         if planted!(ViewPageByPage) {
             return self.view_page_by_page(pages);
         }
+        self.view_with_stripes(pages).map(|(view, _)| view)
+    }
+
+    /// A view, and the stripes that it holds.
+    pub(super) fn view_with_stripes(
+        &self,
+        pages: &[PageId],
+    ) -> Result<(View<'_>, StripeSet), ReadError> {
         'again: loop {
             let mut stripes = StripeSet::default();
             for page in pages {
@@ -217,15 +237,15 @@ impl State {
                 };
                 stripes.insert(slot.stripe());
             }
-            if crate::state::stripes::held(self.stripes.owner()) == 0 {
+            let is_reader = self.stripes.is_reader();
+            if !is_reader {
                 self.stripes.pass();
             }
             // Whoever holds the first of these locks must not queue behind a writer for the next.
             let held = self.count_guard();
-            let guards = crate::state::stripes::held(self.stripes.owner());
             let mut locks = Vec::new();
             for (position, stripe) in stripes.iter().enumerate() {
-                let recursively = position > 0 || guards > 1;
+                let recursively = position > 0 || is_reader;
                 locks.extend(self.stripes.shared(stripe, recursively));
             }
             let mut found = Vec::with_capacity(pages.len());
@@ -253,12 +273,13 @@ impl State {
                 let bytes = bytes.map_err(|fault| ReadError::Device { page: *page, fault })?;
                 found.push((*page, bytes));
             }
-            return Ok(View {
+            let view = View {
                 pages: found,
                 lsn: Lsn(lsn),
                 _held: held,
                 _locks: locks,
-            });
+            };
+            return Ok((view, stripes));
         }
     }
 
@@ -279,10 +300,11 @@ impl State {
 
     pub(crate) fn digest(&self) -> Result<Digest, ReadError> {
         let guards = crate::state::stripes::held(self.stripes.owner());
-        if guards == 0 {
+        let is_reader = self.stripes.is_reader();
+        if !is_reader {
             self.stripes.pass();
         }
-        let structure = if guards > 0 {
+        let structure = if is_reader {
             self.structure.read_recursive()
         } else {
             self.structure.read()
@@ -317,6 +339,7 @@ impl State {
                 }
                 Err(busy) => {
                     drop(structure);
+                    self.refuse_detached(busy, PageId::new(0, 0))?;
                     patience.wait_for(busy);
                 }
             }
@@ -383,6 +406,7 @@ impl State {
                 }
                 Err(busy) => {
                     drop(structure);
+                    self.refuse_detached(busy, page)?;
                     self.stripes.wait_for(busy);
                 }
             }
@@ -390,7 +414,7 @@ impl State {
     }
 
     /// Runs all deferred waves, one stripe at a time. The thread holds no guard.
-    pub(crate) fn run_all_pending(&self) {
+    pub(crate) fn run_all_pending(&self) -> Result<(), ViewHeld> {
         for number in StripeSet::ALL.iter() {
             let mut stripe = StripeSet::default();
             stripe.insert(number);
@@ -403,11 +427,18 @@ impl State {
                     }
                     Err(busy) => {
                         drop(structure);
+                        self.stripes.refuse_detached(busy)?;
                         self.stripes.wait_for(busy);
                     }
                 }
             }
         }
+        Ok(())
+    }
+
+    fn refuse_detached(&self, busy: u32, page: PageId) -> Result<(), ReadError> {
+        let refused = self.stripes.refuse_detached(busy);
+        refused.map_err(|ViewHeld { views }| ReadError::ViewHeld { page, views })
     }
 
     pub(super) fn check_fresh(&self, page: PageId, lock: &SharedLock<'_>) -> Result<(), ReadError> {

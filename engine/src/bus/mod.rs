@@ -3,6 +3,7 @@
 //! `open` recovers or creates, `read` gives guards and views, `inspect` tells about pages and figures.
 //! Changes go through [`crate::Transaction`].
 
+mod detached;
 mod device;
 mod guard;
 mod inspect;
@@ -13,6 +14,7 @@ mod source;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+pub use detached::{DetachedDevicePage, DetachedPage, DetachedView};
 pub use device::{DevicePage, DeviceRestored, RestoreDeviceError};
 pub use guard::{ReadError, ReadGuard, View};
 pub use inspect::{PageInfo, Statistics};
@@ -21,7 +23,7 @@ pub use residency::Residency;
 
 use crate::checkpoint::{CheckpointError, CheckpointReport, Checkpoints};
 use crate::clock::Clock;
-use crate::event::{Publisher, Subscription};
+use crate::event::{Publisher, Subscription, WakeFn};
 use crate::log::Poison;
 use crate::log::mark::{self, MARK_NAME};
 use crate::log::writer::LogWriter;
@@ -142,14 +144,14 @@ impl Bus {
     /// Recomputes the derived pages whose parents changed since the last wave. Nothing to do where waves are eager.
     ///
     /// # Errors
-    /// [`TransactionError::GuardHeld`] when this thread holds a guard or a view.
+    /// [`TransactionError::GuardHeld`] when this thread holds a guard or a view, [`TransactionError::ViewHeld`] when a detached
+    /// one holds a lock that is needed.
     pub fn propagate(&self) -> Result<(), TransactionError> {
         let guards = crate::state::stripes::held(self.state.stripes.owner());
         if guards > 0 {
             return Err(TransactionError::GuardHeld { guards });
         }
-        self.state.run_all_pending();
-        Ok(())
+        Ok(self.state.run_all_pending()?)
     }
 
     /// Writes a checkpoint: recovery then starts from it instead of from the beginning of the log.
@@ -163,7 +165,13 @@ impl Bus {
 
     /// Subscribes to commits. At most `capacity` events (at least 1) wait to be taken; then the oldest is lost, and counted.
     pub fn subscribe(&self, capacity: usize) -> Subscription {
-        self.publisher.subscribe(capacity)
+        self.publisher.subscribe(capacity, None)
+    }
+
+    /// As [`Bus::subscribe`]; `wake` is called by a commit that puts an event into an empty queue. It runs under locks of the
+    /// commit: it must not wait, nor use the bus.
+    pub fn subscribe_with(&self, capacity: usize, wake: WakeFn) -> Subscription {
+        self.publisher.subscribe(capacity, Some(wake))
     }
 
     /// Makes everything durable, notes in the log and in a file of its own that this was the end, and lets the next

@@ -19,7 +19,7 @@ pub(crate) type SharedLock<'a> = RwLockReadGuard<'a, StripeState>;
 impl State {
     /// Locks the stripe of `page` shared and makes sure that the page is still there.
     pub(crate) fn lock_shared(&self, page: PageId) -> Option<(&Slot, SharedLock<'_>)> {
-        let recursively = super::stripes::held(self.stripes.owner()) > 0;
+        let recursively = self.stripes.is_reader();
         if !recursively {
             self.stripes.pass();
         }

@@ -8,6 +8,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod content;
+pub(crate) mod detached;
 pub(crate) mod device;
 pub(crate) mod memory;
 pub(crate) mod stripes;

@@ -22,6 +22,7 @@ use std::cell::RefCell;
 
 use smallvec::SmallVec;
 
+use super::detached::DetachedCounts;
 use crate::planted::planted;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, thread_local};
@@ -74,6 +75,8 @@ pub(crate) struct Stripes<T> {
     insisting: AtomicUsize,
     /// Tells the guards of one bus from those of another on the same thread.
     owner: u64,
+    /// Views that belong to no thread; nobody waits for them.
+    pub(crate) detached: DetachedCounts,
 }
 
 /// The exclusive locks of a writer.
@@ -114,6 +117,7 @@ impl<T: Default> Stripes<T> {
             turnstile: RwLock::new(()),
             insisting: AtomicUsize::new(0),
             owner: OWNERS.fetch_add(1, Ordering::Relaxed),
+            detached: DetachedCounts::new(STRIPES),
         }
     }
 }
@@ -152,11 +156,17 @@ impl<T> Stripes<T> {
         }
     }
 
-    /// Waits until `stripe` could be locked. The caller holds nothing.
+    /// Waits until `stripe` could be locked, or a detached view holds it. The caller holds nothing.
     pub(crate) fn wait_for(&self, stripe: u32) {
         if let Some(lock) = self.stripes.get(stripe as usize) {
-            drop(lock.write());
+            self.detached.wait_unless_held(lock, stripe);
         }
+    }
+
+    /// Whether this thread must not queue behind a writer: it holds a guard, or may hold a detached view.
+    #[inline]
+    pub(crate) fn is_reader(&self) -> bool {
+        held(self.owner) > 0 || self.detached.any()
     }
 
     /// Locks one stripe shared. `recursively` when the thread holds any other lock of this bus.

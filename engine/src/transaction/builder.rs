@@ -325,8 +325,28 @@ impl<'a> Transaction<'a> {
     /// check is refused: then nothing has changed. [`TransactionError::Poisoned`] when the disk had failed before.
     /// [`TransactionError::InDoubt`] when it failed under this commit, which then is in the order and visible,
     /// and whose survival is known only after the bus is opened again.
-    pub fn commit(self, durability: Durability) -> Result<Commit, TransactionError> {
+    pub fn commit(mut self, durability: Durability) -> Result<Commit, TransactionError> {
         self.run_commit(durability)
+    }
+
+    /// As [`Transaction::commit`], but a transaction that was refused because of guards or views
+    /// ([`TransactionError::GuardHeld`], [`TransactionError::ViewHeld`]) is as it was, to be tried again when they are gone.
+    /// After anything else it is empty.
+    ///
+    /// # Errors
+    /// As [`Transaction::commit`].
+    pub fn try_commit(&mut self, durability: Durability) -> Result<Commit, TransactionError> {
+        let result = self.run_commit(durability);
+        if !matches!(
+            result,
+            Err(TransactionError::GuardHeld { .. } | TransactionError::ViewHeld { .. })
+        ) {
+            self.intents.clear();
+            self.new_lens.clear();
+            self.stream.clear();
+            (self.run_count, self.has_large_run) = (0, false);
+        }
+        result
     }
 
     fn check_live(&self, page: PageId) -> Result<&crate::state::table::Slot, TransactionError> {

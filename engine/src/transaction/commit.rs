@@ -87,7 +87,10 @@ impl Resolved {
 }
 
 impl Transaction<'_> {
-    pub(super) fn run_commit(mut self, durability: Durability) -> Result<Commit, TransactionError> {
+    pub(super) fn run_commit(
+        &mut self,
+        durability: Durability,
+    ) -> Result<Commit, TransactionError> {
         let guards = crate::state::stripes::held(self.bus.state().stripes.owner());
         if guards > 0 {
             return Err(TransactionError::GuardHeld { guards });
@@ -128,6 +131,7 @@ impl Transaction<'_> {
                 Ok(locked) => locked,
                 Err(busy) => {
                     drop(structure);
+                    state.stripes.refuse_detached(busy)?;
                     patience.wait_for(busy);
                     continue;
                 }
@@ -166,6 +170,7 @@ impl Transaction<'_> {
                 Ok(mut locked) => return self.commit_locked(state, &mut structure, &mut locked),
                 Err(busy) => {
                     drop(structure);
+                    state.stripes.refuse_detached(busy)?;
                     patience.wait_for(busy);
                 }
             }

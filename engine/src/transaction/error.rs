@@ -6,6 +6,7 @@ use crate::graph::{GraphError, RegistryError};
 use crate::log::Poison;
 use crate::memory::PlacementError;
 use crate::page::{Location, PageId};
+use crate::state::detached::ViewHeld;
 
 /// Why a step of a transaction, or its commit, was refused. A refused commit changed nothing, unless
 /// the error is [`TransactionError::InDoubt`].
@@ -141,6 +142,12 @@ pub enum TransactionError {
         /// How many.
         guards: usize,
     },
+    /// A lock that the commit needs is held by detached views, for which nobody waits. Nothing has changed.
+    #[error("{views} detached views hold a lock that the commit needs; release them first")]
+    ViewHeld {
+        /// How many hold the first lock that was needed.
+        views: usize,
+    },
     /// An earlier error of the disk made the bus read-only. Nothing has changed.
     #[error("the bus is read-only since an error of its files: {0}; open it again")]
     Poisoned(#[from] Poison),
@@ -158,6 +165,12 @@ pub enum TransactionError {
         /// What failed.
         cause: Poison,
     },
+}
+
+impl From<ViewHeld> for TransactionError {
+    fn from(held: ViewHeld) -> Self {
+        Self::ViewHeld { views: held.views }
+    }
 }
 
 impl TransactionError {
@@ -186,6 +199,7 @@ impl TransactionError {
             Self::Metadata { .. } => "metadata.limit",
             Self::TooLarge { .. } => "transaction.too-large",
             Self::GuardHeld { .. } => "guard.held",
+            Self::ViewHeld { .. } => "view.held",
             Self::Poisoned(_) | Self::InDoubt { .. } => "bus.poisoned",
         }
     }
