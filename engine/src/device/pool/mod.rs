@@ -18,7 +18,8 @@ mod classes;
 mod latency;
 mod mapping;
 // Pure safe code, and hours under Miri.
-#[cfg(all(test, feature = "gpu-allocator"))]
+#[cfg(test)]
+#[cfg(feature = "gpu-allocator")]
 #[cfg(not(miri))]
 mod properties;
 #[cfg(feature = "gpu-allocator")]
