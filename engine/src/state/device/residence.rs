@@ -362,7 +362,7 @@ impl DeviceSpace {
     /// Brings a page to memory that becomes derived, and stays there from now on.
     pub(crate) fn bring_to_derive(&self, place: u64) -> Result<(), DeviceError> {
         self.with(|inner, device| {
-            self.bring(inner, device, &[place..place + 1])?;
+            self.bring(inner, device, std::slice::from_ref(&(place..place + 1)))?;
             if let Some(page) = inner.residency.get_mut(place) {
                 page.is_derived = true;
             }
@@ -383,7 +383,7 @@ impl DeviceSpace {
     pub(crate) fn pin(&self, place: u64) -> Result<(), DeviceError> {
         self.with(|inner, device| {
             inner.residency.tick();
-            self.bring(inner, device, &[place..place + 1])?;
+            self.bring(inner, device, std::slice::from_ref(&(place..place + 1)))?;
             let len_bytes = inner.residency.get(place).map_or(0, |page| page.len_bytes);
             pin(inner, &[(place, len_bytes)], 1);
             inner.stage.settle(device)
