@@ -86,8 +86,6 @@ mod live {
         ViewBehind = "view-behind": "A view shows derived pages that are behind their parents.";
         LossNotCounted = "event-loss-not-counted": "A slow subscriber is not told how much it missed.";
         EventForgetsFree = "event-forgets-frees": "Subscribers are not told of freed pages.";
-        EvictedReadAsZeros = "device-evicted-read-as-zeros": "A page that comes back after it was evicted is zeros.";
-        FetchMissesLast = "device-fetch-misses-the-last-commit": "A page that comes back after it was evicted lacks what the last commit wrote.";
         EpochNotMoved = "page-epoch-not-moved": "The epoch of a page that others derive from stays behind.";
         races:
         GroupReachesTooFar = "race-group-reaches-too-far": "A sync acknowledges what came into the order while it was under way.";

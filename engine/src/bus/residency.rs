@@ -55,8 +55,8 @@ impl Bus {
     /// # Errors
     /// [`ReadError::Device`] when there is not enough device memory that can be freed, or the device failed; it names the first page.
     pub fn prefetch(&self, pages: &[PageId]) -> Result<(), ReadError> {
-        let (places, first) = self.places(pages)?;
-        let (Some(space), Some(page)) = (self.state().device.get(), first) else {
+        let places = self.places(pages)?;
+        let (Some(space), Some(page)) = (self.state().device.get(), pages.first().copied()) else {
             return Ok(());
         };
         let ranges: Vec<_> = places
@@ -75,8 +75,8 @@ impl Bus {
     /// # Errors
     /// [`ReadError::Device`] when the device failed; it names the first page.
     pub fn evict(&self, pages: &[PageId]) -> Result<u64, ReadError> {
-        let (places, first) = self.places(pages)?;
-        let (Some(space), Some(page)) = (self.state().device.get(), first) else {
+        let places = self.places(pages)?;
+        let (Some(space), Some(page)) = (self.state().device.get(), pages.first().copied()) else {
             return Ok(0);
         };
         let places: Vec<u64> = places.iter().map(|(place, _)| *place).collect();
@@ -85,17 +85,15 @@ impl Bus {
             .map_err(|fault| ReadError::Device { page, fault })
     }
 
-    /// Places and lengths of those of `pages` that are on the device, and the first of them.
-    fn places(&self, pages: &[PageId]) -> Result<(Vec<(u64, u64)>, Option<PageId>), ReadError> {
+    /// Places and lengths of those of `pages` that are on the device.
+    fn places(&self, pages: &[PageId]) -> Result<Vec<(u64, u64)>, ReadError> {
         let mut places = Vec::with_capacity(pages.len());
-        let mut first = None;
         for page in pages {
             let slot = self.state().find(*page)?;
             if slot.location() == Location::Device {
                 places.push((place_of(slot.offset()), slot.len_bytes()));
-                first.get_or_insert(*page);
             }
         }
-        Ok((places, first))
+        Ok(places)
     }
 }

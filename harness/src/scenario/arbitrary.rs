@@ -18,7 +18,8 @@ use super::ast::{
 use super::crash::{Crash, Tear, Window};
 use super::data::{Data, Fill, Random, Region, Run};
 use super::expect::{
-    Bound, Content, Counter, DeviceState, Epoch, Equal, Expect, Meta, PageCheck, UnchangedSince,
+    Bound, Content, Counter, DeviceState, Epoch, Equal, Expect, Meta, PageCheck, Residency,
+    UnchangedSince, Whereabouts,
 };
 use super::fault::{Act, DeviceAct, FaultKind, Holds, Inject, Site, Target};
 use super::num::{Expr, Num, Op, Unit};
@@ -236,12 +237,13 @@ fn options() -> BoxedStrategy<Options> {
             ])),
             option::of(num()),
             option::of(num()),
+            option::of(num()),
         ),
     )
         .prop_map(
             |(storage, durability, propagation, retain, compress, numbers, on_device)| {
                 let (threads, appliers, segment, arena, history) = numbers;
-                let (location, device, device_memory, device_seed) = on_device;
+                let (location, device, device_memory, device_seed, resident) = on_device;
                 Options {
                     storage,
                     durability,
@@ -257,6 +259,7 @@ fn options() -> BoxedStrategy<Options> {
                     device,
                     device_memory,
                     device_seed,
+                    resident,
                 }
             },
         )
@@ -319,6 +322,8 @@ pub fn expect() -> BoxedStrategy<Expect> {
             .prop_map(|(page, mark)| Expect::UnchangedSince(UnchangedSince { page, mark })),
         (name(), bound).prop_map(|(counter, bound)| Expect::Counter(Counter { counter, bound })),
         (name(), num()).prop_map(|(page, is)| Expect::Epoch(Epoch { page, is })),
+        (name(), one_of(&Whereabouts::ALL))
+            .prop_map(|(page, is)| Expect::Residency(Residency { page, is })),
         (name(), text(), option::of(text())).prop_map(|(page, key, value)| Expect::Meta(Meta {
             page,
             key,
@@ -451,6 +456,8 @@ fn acting() -> BoxedStrategy<Step> {
         name().prop_map(Step::Mark),
         replay().prop_map(Step::Replay),
         (name(), names()).prop_map(|(name, pages)| Step::Snapshot(Snapshot { name, pages })),
+        names().prop_map(Step::Evict),
+        names().prop_map(Step::Prefetch),
         map(num()).prop_map(Step::Let),
         text().prop_map(|file| Step::Trace(Trace {
             file: Located::new(file)

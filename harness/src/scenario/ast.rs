@@ -235,6 +235,10 @@ steps! {
         "heal" => Heal,
         /// Empties the device, and fills it anew from the newest checkpoint and the log.
         "restore_device" => RestoreDevice,
+        /// Evicts pages from device memory; those that have to stay there are passed over. Their bytes are in the log.
+        "evict" => Evict(Names),
+        /// Brings pages to device memory before they are needed there.
+        "prefetch" => Prefetch(Names),
         /// Runs its steps while the storage may fail. The first error that a fault explains ends them; then the
         /// power or the process goes, the storage heals, and the bus opens, which must find everything acknowledged.
         "storm" => Storm(Storm),

@@ -110,6 +110,8 @@ kinds! {
     "device.lost" => DeviceLost,
     /// The device was asked for what no correct caller asks for, such as two copies that race.
     "device.invalid" => DeviceInvalid,
+    /// An evicted page cannot be brought back, because the log cannot be read.
+    "device.unreadable" => DeviceUnreadable,
     /// The device cannot be restored, because the log cannot be read.
     "device.log" => DeviceLog,
 }

@@ -30,6 +30,8 @@ pub enum Expect {
     Counter(Counter),
     /// `{epoch: {page: a, is: n}}`: how often the page changed.
     Epoch(Epoch),
+    /// `{residency: {page: a, is: evicted}}`: where the bytes of a page are now.
+    Residency(Residency),
     /// `{meta: {page: a, key: owner, is: qa}}`: an annotation of a page.
     Meta(Meta),
     /// `{pages: n}`: how many pages there are.
@@ -205,6 +207,43 @@ pub struct Epoch {
     pub page: Name,
     /// Its epoch.
     pub is: Num,
+}
+
+/// Where the bytes of a page are now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Residency {
+    /// The page.
+    pub page: Name,
+    /// Where they are.
+    pub is: Whereabouts,
+}
+
+/// Where the bytes of a page are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Whereabouts {
+    /// In host memory.
+    Host,
+    /// In device memory.
+    Device,
+    /// In the log alone, until they are needed on the device.
+    Evicted,
+}
+
+impl Whereabouts {
+    /// All of them, in the order of the reference.
+    pub const ALL: [Self; 3] = [Self::Host, Self::Device, Self::Evicted];
+
+    /// The word by which scenarios name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Device => "device",
+            Self::Evicted => "evicted",
+        }
+    }
 }
 
 /// An annotation of a page: `is: text`, or `absent: true`.

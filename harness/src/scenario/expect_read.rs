@@ -31,6 +31,7 @@ const OWN_KEYS: &[&str] = &[
     "at_least",
     "at_most",
     "epoch",
+    "residency",
     "meta",
     "pages",
     "stale",
@@ -109,6 +110,7 @@ impl Parts {
             "equal" => Expect::Equal(map.next_value()?),
             "zero" => return put(&mut self.zero, key, map.next_value()?),
             "epoch" => Expect::Epoch(map.next_value()?),
+            "residency" => Expect::Residency(map.next_value()?),
             "meta" => Expect::Meta(map.next_value()?),
             "pages" => Expect::Pages(map.next_value()?),
             "stale" => Expect::Stale(map.next_value()?),
@@ -327,6 +329,7 @@ impl Serialize for Expect {
                 }
             }
             Self::Epoch(epoch) => map.serialize_entry("epoch", epoch)?,
+            Self::Residency(residency) => map.serialize_entry("residency", residency)?,
             Self::Meta(meta) => map.serialize_entry("meta", meta)?,
             Self::Pages(count) => map.serialize_entry("pages", count)?,
             Self::Stale(page) => map.serialize_entry("stale", page)?,

@@ -251,6 +251,7 @@ fn set_option(options: &mut Options, axis: &str, value: &AxisValue) -> Result<()
         "location" => options.location = Some(word(value)?),
         "device" => options.device = Some(word(value)?),
         "device_memory" => options.device_memory = Some(number(value)?),
+        "resident" => options.resident = Some(number(value)?),
         "device_seed" => options.device_seed = Some(number(value)?),
         _ => {
             number(value)?;

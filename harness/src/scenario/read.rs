@@ -21,7 +21,7 @@ use super::expect::Expect;
 use super::fault::Inject;
 use super::num::{Expr, Num};
 use super::shape::Bare;
-use super::value::{FileRef, Key, Located, Map, Name, Span};
+use super::value::{FileRef, Key, Located, Map, Name, Names, Span};
 
 /// A type with a short form: a single scalar in place of its mapping.
 pub(crate) trait Short: Sized {
@@ -537,6 +537,7 @@ never_bare!(
     Map<Num>,
     Masked,
     Name,
+    Names,
     OverwriteFile,
     PageArg,
     Repeat,

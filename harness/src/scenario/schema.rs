@@ -8,7 +8,7 @@ use serde_json::{Map as Object, Value, json};
 
 use super::ast::{Allocate, Annotate, NewPage, ReplayTo, Scenario};
 use super::data::{Data, Region};
-use super::expect::{Content, DeviceState, Epoch, Equal, Expect, Meta};
+use super::expect::{Content, DeviceState, Epoch, Equal, Expect, Meta, Residency};
 use super::num::Num;
 use super::value::{Digest, Name, Names, StateDigest};
 
@@ -239,7 +239,7 @@ named!(Expect, "Expect", |generator| {
         unchanged.build(),
         counter.build(),
     ];
-    let wholes: [(&str, &'static str, Schema); 10] = [
+    let wholes: [(&str, &'static str, Schema); 11] = [
         (
             "The state digest.",
             "state",
@@ -264,6 +264,11 @@ named!(Expect, "Expect", |generator| {
             "How often a page changed.",
             "epoch",
             generator.subschema_for::<Epoch>(),
+        ),
+        (
+            "Where the bytes of a page are now.",
+            "residency",
+            generator.subschema_for::<Residency>(),
         ),
         (
             "An annotation of a page.",

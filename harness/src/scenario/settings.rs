@@ -29,7 +29,7 @@ pub enum Capability {
 #[serde(deny_unknown_fields)]
 pub struct Matrix {
     /// The values of each axis. `storage`, `durability`, `propagation`, `retain`, `compress`, `threads`, `appliers`,
-    /// `segment`, `arena`, `history`, `location`, `device`, `device_memory` and `device_seed` set the option of that name; any other axis is a variable with number values.
+    /// `segment`, `arena`, `history`, `location`, `device`, `device_memory`, `resident` and `device_seed` set the option of that name; any other axis is a variable with number values.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub axes: Map<Vec<AxisValue>>,
     /// Combinations to leave out: each entry drops every cell that has all of its values.
@@ -95,6 +95,10 @@ pub struct Options {
     /// Memory of the device in bytes, its stage included; of a real one it is what it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_memory: Option<Num>,
+    /// Device memory in bytes that pages may take, the stage not included; beyond it those used longest ago are evicted. No limit but that of
+    /// the device if left out. A GPU, whose granules are longer, takes at least four of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident: Option<Num>,
     /// What a simulated device draws from wherever a device may do one thing or another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_seed: Option<Num>,

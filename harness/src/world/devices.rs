@@ -19,6 +19,8 @@ pub(crate) const MEMORY_BYTES: u64 = 64 << 20;
 const GRANULE_BYTES: u64 = 64 * 1024;
 /// Addresses to one byte of memory, so that a shortage of memory is met before one of addresses.
 const RESERVED_PER_MEMORY: u64 = 4;
+/// Four granules: with less hardly any page has a place.
+const MIN_RESIDENT_CUDA_BYTES: u64 = 8 << 20;
 const PINNED_BYTES: usize = 256 << 20;
 
 /// A device that this harness can use, or why it cannot.
@@ -179,6 +181,16 @@ pub(crate) struct DeviceSettings {
     pub(crate) kind: ast::DeviceKind,
     pub(crate) memory_bytes: u64,
     pub(crate) seed: u64,
+}
+
+impl DeviceSettings {
+    /// Device memory for pages, of which a scenario says how much it is in terms of devices with short granules.
+    pub(crate) fn resident(&self, bytes: u64) -> u64 {
+        match self.kind {
+            ast::DeviceKind::Cuda => bytes.max(MIN_RESIDENT_CUDA_BYTES),
+            _ => bytes,
+        }
+    }
 }
 
 impl Default for DeviceSettings {

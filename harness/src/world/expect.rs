@@ -1,7 +1,7 @@
 //! What `expect` checks.
 
 use mmsb_engine::device::SimulatedCounters;
-use mmsb_engine::{Bus, OpenReport, PageId, ReadError};
+use mmsb_engine::{Bus, DeviceStatistics, OpenReport, PageId, ReadError};
 use sha1::Digest as _;
 
 use super::compare;
@@ -70,6 +70,14 @@ pub const COUNTERS: &[&str] = &[
     "device.resets",
     "device.faults",
     "device.detour",
+    "device.mapped_bytes",
+    "device.peak_mapped_bytes",
+    "device.resident_pages",
+    "device.evicted_pages",
+    "device.evictions",
+    "device.evicted_bytes",
+    "device.fetched_pages",
+    "device.fetched_bytes",
 ];
 
 impl World<'_> {
@@ -95,6 +103,14 @@ impl World<'_> {
                     &format!("the epoch of page `{}`", epoch.page),
                     &epoch.is.eval(&self.stage.scope)?,
                     &found,
+                )
+            }
+            Expect::Residency(residency) => {
+                let found = bus.residency(self.stage.id(&residency.page)?)?;
+                equal(
+                    &format!("the residency of page `{}`", residency.page),
+                    &residency.is.as_str(),
+                    &found.name(),
                 )
             }
             Expect::Meta(meta) => {
@@ -280,6 +296,10 @@ impl World<'_> {
             ))
         };
         if let Some(name) = name.strip_prefix("device.") {
+            let device = self.bus.as_ref().and_then(|bus| bus.statistics().device);
+            if let Some(count) = residence_count(&device.unwrap_or_default(), name) {
+                return Ok(count);
+            }
             let counters = self.devices.counters().ok_or_else(|| {
                 Fault::new(format!(
                     "counter `device.{name}` exists for a simulated device only"
@@ -309,6 +329,21 @@ impl World<'_> {
             _ => return Err(unknown()),
         })
     }
+}
+
+/// What the bus counts of its pages on any device.
+fn residence_count(device: &DeviceStatistics, name: &str) -> Option<u64> {
+    Some(match name {
+        "mapped_bytes" => device.mapped_bytes,
+        "peak_mapped_bytes" => device.peak_mapped_bytes,
+        "resident_pages" => device.resident.pages,
+        "evicted_pages" => device.resident.evicted_pages,
+        "evictions" => device.evictions,
+        "evicted_bytes" => device.evicted_bytes,
+        "fetched_pages" => device.fetched_pages,
+        "fetched_bytes" => device.fetched_bytes,
+        _ => return None,
+    })
 }
 
 fn device_count(counters: &SimulatedCounters, name: &str) -> Option<u64> {

@@ -345,7 +345,8 @@ fn graph_kind(error: &GraphError) -> ErrorKind {
 fn device_kind(error: &DeviceError) -> ErrorKind {
     match error {
         DeviceError::Unavailable { .. } => ErrorKind::DeviceUnavailable,
-        DeviceError::OutOfMemory { .. } => ErrorKind::DeviceOutOfMemory,
+        DeviceError::OutOfMemory { .. } | DeviceError::Full { .. } => ErrorKind::DeviceOutOfMemory,
+        DeviceError::Unreadable { .. } => ErrorKind::DeviceUnreadable,
         DeviceError::PinnedExhausted { .. } => ErrorKind::DevicePinned,
         DeviceError::CorruptCopy { .. } => ErrorKind::DeviceCorruptCopy,
         DeviceError::Lost { .. } => ErrorKind::DeviceLost,

@@ -1,6 +1,7 @@
 //! Faults of the storage, and what the world watches while they strike.
 
 use mmsb_engine::device::DeviceFault;
+use mmsb_engine::{Bus, PageId, ReadError};
 
 use super::failure::{Fault, Outcome};
 use super::open::{Disk, closed};
@@ -9,6 +10,7 @@ use super::storage;
 use crate::scenario::ErrorKind;
 use crate::scenario::ast::Step;
 use crate::scenario::fault::{FaultKind, Inject, Target};
+use crate::scenario::value::Names;
 
 impl World<'_> {
     /// Arms a fault.
@@ -98,6 +100,18 @@ impl World<'_> {
             )));
         }
         self.compare_everything()
+    }
+
+    /// Tells the bus that pages are needed on the device, or are not.
+    pub(crate) fn hint(
+        &self,
+        pages: &Names,
+        hint: impl FnOnce(&Bus, &[PageId]) -> Result<(), ReadError>,
+    ) -> Outcome {
+        let bus = self.bus.as_ref().ok_or_else(closed)?;
+        let pages = pages.iter().map(|name| self.stage.id(name));
+        let pages = pages.collect::<Outcome<Vec<_>>>()?;
+        Ok(hint(bus, &pages)?)
     }
 
     /// Fails if something became durable, or was acknowledged, before what it stands on.

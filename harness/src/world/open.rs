@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     /// Where pages lie that name no location.
     pub(crate) location: Location,
     pub(crate) device: DeviceSettings,
+    /// Device memory that pages may take.
+    pub(crate) resident_bytes: Option<u64>,
 }
 
 impl Default for Settings {
@@ -60,6 +62,7 @@ impl Default for Settings {
             arena_bytes: ARENA_BYTES,
             location: Location::Host,
             device: DeviceSettings::default(),
+            resident_bytes: None,
         }
     }
 }
@@ -90,6 +93,10 @@ impl Settings {
                 memory_bytes: number(&options.device_memory, self.device.memory_bytes)?,
                 seed: number(&options.device_seed, self.device.seed)?,
             },
+            resident_bytes: match &options.resident {
+                Some(num) => Some(num.eval(scope)?),
+                None => self.resident_bytes,
+            },
         })
     }
 
@@ -101,6 +108,8 @@ impl Settings {
     ) -> Outcome<mmsb_engine::Options> {
         let mut device_options = mmsb_engine::DeviceOptions::default();
         device_options.staging_bytes = STAGING_BYTES;
+        device_options.resident_bytes =
+            self.resident_bytes.map(|bytes| self.device.resident(bytes));
         Ok(mmsb_engine::Options {
             arena_bytes: self.arena_bytes,
             segment_bytes: self.segment_bytes,

@@ -360,6 +360,8 @@ impl<'c> World<'c> {
             Step::Fault(inject) => self.inject(inject),
             Step::Heal => self.heal(),
             Step::RestoreDevice => self.restore_device(),
+            Step::Evict(pages) => self.hint(pages, |bus, pages| bus.evict(pages).map(drop)),
+            Step::Prefetch(pages) => self.hint(pages, Bus::prefetch),
             Step::Propagate => {
                 let bus = self.bus.as_ref().ok_or_else(closed)?;
                 bus.propagate()?;

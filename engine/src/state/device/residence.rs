@@ -16,7 +16,6 @@ use super::space::{DeviceSpace, Inner};
 use super::statistics::DeviceStatistics;
 use crate::device::{Device, DeviceError};
 use crate::page::PageIndex;
-use crate::planted::planted;
 
 /// Bytes that are read back by way of host memory at a time, if there is no shorter way.
 const DETOUR_BYTES: u64 = 64 << 20;
@@ -149,7 +148,7 @@ impl DeviceSpace {
                 indices.push(page.index);
             }
         }
-        if places.is_empty() || planted!(EvictedReadAsZeros) {
+        if places.is_empty() {
             return Ok(());
         }
         indices.sort_unstable();
@@ -258,7 +257,7 @@ impl DeviceSpace {
             return Ok(trimmed);
         }
         let victims = inner.residency.victims(bytes - trimmed);
-        if victims.is_empty() || !self.can_go(inner) {
+        if victims.is_empty() || !self.can_go() {
             return Ok(trimmed);
         }
         for place in victims {
@@ -268,8 +267,7 @@ impl DeviceSpace {
     }
 
     /// Whether what the log has of pages is where it can be read again.
-    fn can_go(&self, inner: &Inner) -> bool {
-        let _ = inner;
+    fn can_go(&self) -> bool {
         self.source
             .get()
             .is_some_and(|source| source.flush().is_ok())
@@ -343,7 +341,7 @@ impl DeviceSpace {
     pub(crate) fn evict(&self, places: &[u64]) -> Result<u64, DeviceError> {
         self.with(|inner, device| {
             inner.residency.tick();
-            if !self.can_go(inner) {
+            if !self.can_go() {
                 return Ok(0);
             }
             let mut evicted = 0;
@@ -362,7 +360,7 @@ impl DeviceSpace {
     /// Brings a page to memory that becomes derived, and stays there from now on.
     pub(crate) fn bring_to_derive(&self, place: u64) -> Result<(), DeviceError> {
         self.with(|inner, device| {
-            self.bring(inner, device, &[place..place + 1])?;
+            self.bring(inner, device, std::slice::from_ref(&(place..place + 1)))?;
             if let Some(page) = inner.residency.get_mut(place) {
                 page.is_derived = true;
             }
@@ -383,7 +381,7 @@ impl DeviceSpace {
     pub(crate) fn pin(&self, place: u64) -> Result<(), DeviceError> {
         self.with(|inner, device| {
             inner.residency.tick();
-            self.bring(inner, device, &[place..place + 1])?;
+            self.bring(inner, device, std::slice::from_ref(&(place..place + 1)))?;
             let len_bytes = inner.residency.get(place).map_or(0, |page| page.len_bytes);
             pin(inner, &[(place, len_bytes)], 1);
             inner.stage.settle(device)

@@ -52,6 +52,7 @@ impl Checker {
             segment,
             arena,
             device_memory,
+            resident,
             ..
         } = options;
         let limits = [
@@ -60,6 +61,7 @@ impl Checker {
             (segment, "the length of a segment", u64::MAX),
             (arena, "the length of the arena", u64::MAX),
             (device_memory, "the memory of the device", 1 << 40),
+            (resident, "the device memory for pages", 1 << 40),
         ];
         for (num, what, high) in limits {
             if let Some(num) = num {

@@ -51,6 +51,8 @@ fn class(step: &Step) -> Class {
         | Step::Propagate
         | Step::Maintain
         | Step::RestoreDevice
+        | Step::Evict(_)
+        | Step::Prefetch(_)
         | Step::Mark(_)
         | Step::Snapshot(_)
         | Step::Subscribe(_)
@@ -228,6 +230,11 @@ impl Checker {
                 self.committed();
             }
             Step::Checkpoint | Step::Propagate | Step::Maintain | Step::Heal => {}
+            Step::Evict(pages) | Step::Prefetch(pages) => {
+                pages.iter().for_each(|page| {
+                    self.page(page);
+                });
+            }
             // All pages are compared with the model.
             Step::RestoreDevice => self.checks += 1,
             Step::Fault(inject) => self.fault_step(inject, step.span),
@@ -588,6 +595,9 @@ impl Checker {
             }
             Expect::Meta(meta) => {
                 self.page(&meta.page);
+            }
+            Expect::Residency(residency) => {
+                self.page(&residency.page);
             }
             Expect::Pages(num) | Expect::Lsn(num) => {
                 self.num(num);
