@@ -151,6 +151,8 @@ fn interleave(what: Act, nth: usize) -> Option<Vec<String>> {
     left.store(nth, Ordering::Relaxed);
     bus.checkpoint().unwrap();
     if left.swap(0, Ordering::Relaxed) > 0 {
+        // The bus has the storage, which has the hook, which would have the bus for ever.
+        *user.lock().unwrap() = None;
         return None;
     }
     bus.checkpoint().unwrap();

@@ -14,7 +14,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use common::hooked::Hooked;
@@ -48,24 +48,23 @@ fn copy(directory: &Path) -> TempDir {
 }
 
 /// A bus that runs `act` once, after a checkpoint has copied the structure and before it takes images.
-fn during_checkpoint(
-    directory: &Path,
-    act: impl Fn(&Bus) + Send + Sync + 'static,
-) -> Arc<OnceLock<Arc<Bus>>> {
-    let slot: Arc<OnceLock<Arc<Bus>>> = Arc::default();
+fn during_checkpoint(directory: &Path, act: impl Fn(&Bus) + Send + Sync + 'static) -> Arc<Bus> {
+    // The bus has the storage, which has the hook: an `Arc` in it would keep all three for ever.
+    let slot: Arc<OnceLock<Weak<Bus>>> = Arc::default();
     let (seen, done) = (Arc::clone(&slot), AtomicBool::new(false));
     let storage = Hooked::new(directory, move |operation, name| {
         if operation == "create"
             && name.starts_with("images-")
             && !done.swap(true, Ordering::Relaxed)
-            && let Some(bus) = seen.get()
+            && let Some(bus) = seen.get().and_then(Weak::upgrade)
         {
-            act(bus);
+            act(&bus);
         }
         Ok(())
     });
-    slot.set(Arc::new(storage.open(options()).unwrap())).ok();
-    slot
+    let bus = Arc::new(storage.open(options()).unwrap());
+    slot.set(Arc::downgrade(&bus)).ok();
+    bus
 }
 
 #[test]
@@ -97,12 +96,11 @@ fn death_after_rotating_into_a_recycled_segment() {
 fn a_page_transferred_while_a_checkpoint_runs_keeps_its_bytes() {
     let directory = tempdir().unwrap();
     let page = PageId::new(0, 1);
-    let slot = during_checkpoint(directory.path(), move |bus| {
+    let bus = &*during_checkpoint(directory.path(), move |bus| {
         let mut transaction = bus.begin();
         transaction.transfer(page).unwrap();
         transaction.commit(Durability::Sync).unwrap();
     });
-    let bus = slot.get().unwrap();
     assert_eq!(allocate(bus, 4096), page);
     write_sync(bus, page, b"precious");
     bus.checkpoint().unwrap();
@@ -118,14 +116,13 @@ fn a_page_transferred_while_a_checkpoint_runs_keeps_its_bytes() {
 fn a_page_disconnected_while_a_checkpoint_runs_keeps_its_epoch() {
     let directory = tempdir().unwrap();
     let (parent, child) = (PageId::new(0, 1), PageId::new(1, 1));
-    let slot = during_checkpoint(directory.path(), move |bus| {
+    let bus = &*during_checkpoint(directory.path(), move |bus| {
         let mut transaction = bus.begin();
         transaction.disconnect(child).unwrap();
         transaction.commit(Durability::Sync).unwrap();
         write_sync(bus, child, b"a");
         write_sync(bus, child, b"b");
     });
-    let bus = slot.get().unwrap();
     assert_eq!((allocate(bus, 64), allocate(bus, 64)), (parent, child));
     connect(bus, child, "copy", &[], &[parent]);
     write_sync(bus, parent, b"x");

@@ -27,6 +27,7 @@ fn resident_bytes() -> u64 {
 }
 
 #[test]
+#[cfg_attr(mmsb_asan, ignore = "AddressSanitizer's own memory is counted")]
 fn a_million_small_pages_are_small() {
     let directory = tempdir().unwrap();
     let bus = open(

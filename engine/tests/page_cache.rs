@@ -10,7 +10,7 @@ mod common;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use common::cached::Cached;
 use mmsb_engine::{Bus, Durability, Options, PageId, Retention, SteppingClock};
@@ -75,7 +75,8 @@ fn a_close_whose_sync_fails_costs_nothing_that_is_committed_later() {
 #[test]
 fn a_commit_that_begins_a_segment_while_a_checkpoint_frees_the_one_before_leaves_a_log() {
     let disk = Cached::new();
-    let user: Arc<OnceLock<(Arc<Bus>, PageId)>> = Arc::default();
+    // The bus has the storage, which has the hook: an `Arc` in it would keep all three for ever.
+    let user: Arc<OnceLock<(Weak<Bus>, PageId)>> = Arc::default();
     let armed = Arc::new(AtomicBool::new(false));
     let storage = disk.hooked({
         let (user, armed) = (Arc::clone(&user), Arc::clone(&armed));
@@ -86,7 +87,8 @@ fn a_commit_that_begins_a_segment_while_a_checkpoint_frees_the_one_before_leaves
                 && armed.swap(false, Ordering::Relaxed)
             {
                 let (bus, page) = user.get().unwrap();
-                write(bus, *page, &[3; 3000], Durability::Buffered);
+                let bus = bus.upgrade().unwrap();
+                write(&bus, *page, &[3; 3000], Durability::Buffered);
             }
             Ok(())
         }
@@ -96,7 +98,7 @@ fn a_commit_that_begins_a_segment_while_a_checkpoint_frees_the_one_before_leaves
     let new = transaction.allocate(3000).unwrap();
     let commit = transaction.commit(Durability::Sync).unwrap();
     let page = commit.page(new).unwrap();
-    assert!(user.set((Arc::clone(&bus), page)).is_ok());
+    assert!(user.set((Arc::downgrade(&bus), page)).is_ok());
     write(&bus, page, &[2; 3000], Durability::Sync);
     bus.checkpoint().unwrap();
     armed.store(true, Ordering::Relaxed);

@@ -9,6 +9,10 @@
 
 #[cfg(any(shuttle, loom))]
 mod model;
+#[cfg(all(test, loom))]
+mod orders;
+#[cfg(all(test, shuttle))]
+mod tiny;
 
 #[cfg(not(any(shuttle, loom)))]
 mod real {
