@@ -41,7 +41,7 @@ pub struct mmsb_statistics {
     pub last_lsn: u64,
     /// Everything up to this LSN is durable.
     pub durable_lsn: u64,
-    /// Pages that there are.
+    /// Pages in host memory.
     pub live_pages: u64,
     /// Sum of their lengths.
     pub live_bytes: u64,
