@@ -1,5 +1,11 @@
 //! Detached views: released on any thread, waited for by nobody.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
+
 use std::thread;
 
 use mmsb_engine::{Bus, DetachedPage, DetachedView, Durability, Options, PageId, Propagation};
