@@ -184,7 +184,7 @@ typedef struct {
     uint64_t last_lsn;
     // Everything up to this LSN is durable.
     uint64_t durable_lsn;
-    // Pages that there are.
+    // Pages in host memory.
     uint64_t live_pages;
     // Sum of their lengths.
     uint64_t live_bytes;
@@ -200,7 +200,7 @@ typedef struct {
     uint64_t syncs;
     // Segments of the log begun since it was opened.
     uint64_t rotations;
-    // Handles that were opened from the bus and not released: transactions, views, exports.
+    // Handles that were opened from the bus and not released: transactions and views.
     uint64_t open_handles;
 } mmsb_statistics;
 
@@ -329,7 +329,7 @@ const char *mmsb_version(void);
 // A status in words. Static; `unknown` for what is none.
 const char *mmsb_status_name(int32_t status);
 
-// Whether the library has a feature: `*present` is 1 or 0. `zstd`, `cuda`, `export` and `transforms` are known; names that are not
+// Whether the library has a feature: `*present` is 1 or 0. `zstd`, `cuda` and `transforms` are known; names that are not
 // known are absent.
 //
 // # Safety
@@ -344,7 +344,7 @@ int32_t mmsb_feature(const char *name,
 int32_t mmsb_bus_open(const char *directory, const mmsb_options *options, uint64_t *bus);
 
 // Closes a bus: makes everything durable and releases the directory and the handle, also if that fails.
-// `MMSB_BUSY`, and the bus stays open, as long as a transaction, view or export of it is open. It never waits for one.
+// `MMSB_BUSY`, and the bus stays open, as long as a transaction or view of it is open. It never waits for one.
 int32_t mmsb_bus_close(uint64_t bus);
 
 // As `mmsb_bus_close`, but writes nothing that is buffered, as if the process had died here.

@@ -34,7 +34,7 @@ pub extern "C" fn mmsb_status_name(status: i32) -> *const c_char {
         .map_or(c"unknown".as_ptr(), |name| name.as_ptr())
 }
 
-/// Whether the library has a feature: `*present` is 1 or 0. `zstd`, `cuda`, `export` and `transforms` are known; names that are not
+/// Whether the library has a feature: `*present` is 1 or 0. `zstd`, `cuda` and `transforms` are known; names that are not
 /// known are absent.
 ///
 /// # Safety
@@ -47,7 +47,6 @@ pub unsafe extern "C" fn mmsb_feature(name: *const c_char, present: *mut i32) ->
         let is_present = match name {
             "zstd" => cfg!(feature = "zstd"),
             "cuda" => cfg!(feature = "cuda"),
-            "export" => cfg!(target_os = "linux"),
             "transforms" => true,
             _ => false,
         };

@@ -41,7 +41,7 @@ pub struct mmsb_statistics {
     pub last_lsn: u64,
     /// Everything up to this LSN is durable.
     pub durable_lsn: u64,
-    /// Pages that there are.
+    /// Pages in host memory.
     pub live_pages: u64,
     /// Sum of their lengths.
     pub live_bytes: u64,
@@ -57,7 +57,7 @@ pub struct mmsb_statistics {
     pub syncs: u64,
     /// Segments of the log begun since it was opened.
     pub rotations: u64,
-    /// Handles that were opened from the bus and not released: transactions, views, exports.
+    /// Handles that were opened from the bus and not released: transactions and views.
     pub open_handles: u64,
 }
 
@@ -131,9 +131,8 @@ fn take(bus: u64) -> Outcome<Bus> {
     // Everything that has a share gets it from the table, so no more come while this call has the entry alone.
     let others = Arc::strong_count(&alone) - 1;
     if others > 0 {
-        let message = format!(
-            "{others} transactions, views or exports of the bus are open; release them first"
-        );
+        let message =
+            format!("{others} transactions or views of the bus are open; release them first");
         return Err(Failure::new(status::MMSB_BUSY, "bus.busy", message));
     }
     let taken = alone.remove().and_then(Arc::into_inner);
@@ -141,7 +140,7 @@ fn take(bus: u64) -> Outcome<Bus> {
 }
 
 /// Closes a bus: makes everything durable and releases the directory and the handle, also if that fails.
-/// `MMSB_BUSY`, and the bus stays open, as long as a transaction, view or export of it is open. It never waits for one.
+/// `MMSB_BUSY`, and the bus stays open, as long as a transaction or view of it is open. It never waits for one.
 #[unsafe(no_mangle)]
 pub extern "C" fn mmsb_bus_close(bus: u64) -> i32 {
     call(|| Ok(take(bus)?.close()?))

@@ -25,20 +25,16 @@ pub(crate) enum Kind {
     Events = 4,
     Registry = 5,
     Replay = 6,
-    Export = 7,
-    Import = 8,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 6] = [
         Self::Bus,
         Self::Transaction,
         Self::View,
         Self::Events,
         Self::Registry,
         Self::Replay,
-        Self::Export,
-        Self::Import,
     ];
 
     const fn name(self) -> &'static str {
@@ -49,8 +45,6 @@ impl Kind {
             Self::Events => "events",
             Self::Registry => "registry",
             Self::Replay => "replay",
-            Self::Export => "export",
-            Self::Import => "import",
         }
     }
 
@@ -120,6 +114,8 @@ impl<T> Drop for Shared<'_, T> {
 pub(crate) struct Alone<'a, T> {
     table: &'a Table<T>,
     index: u32,
+    /// What to leave in the slot.
+    word: u64,
     slot: &'a Slot<T>,
     value: &'a mut T,
 }
@@ -140,7 +136,8 @@ impl<T> DerefMut for Alone<'_, T> {
 
 impl<T> Drop for Alone<'_, T> {
     fn drop(&mut self) {
-        self.slot.word.fetch_and(!ALONE, Ordering::Release);
+        // A plain store will do: nobody else changes the word of an object that is not shared.
+        self.slot.word.store(self.word, Ordering::Release);
     }
 }
 
@@ -289,6 +286,7 @@ impl<T: Send + Sync> Table<T> {
             Some(value) => Ok(Alone {
                 table: self,
                 index: (handle & SLOT_MASK) as u32,
+                word: wanted,
                 slot,
                 value,
             }),
