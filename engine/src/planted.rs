@@ -28,8 +28,8 @@ mod live {
 
     macro_rules! bugs {
         (
-            $( $Bug:ident = $name:literal: $about:literal; )+
-            races: $( $Race:ident = $race:literal: $about_race:literal; )+
+            { $( $Bug:ident = $name:literal: $about:literal; )+ }
+            { $( $Race:ident = $race:literal: $about_race:literal; )+ }
         ) => {
             /// A planted bug.
             #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,7 @@ mod live {
     }
 
     bugs! {
+        {
         FreedPageNotZeroed = "alloc-freed-page-not-zeroed": "A page starts with what a freed one held there.";
         SlotGivenTwice = "alloc-slot-given-twice": "Some slots of a slab are given to two pages.";
         ExtentOverlap = "alloc-extents-overlap": "The last 4 KiB of a long page are given to the next as well.";
@@ -87,7 +88,8 @@ mod live {
         LossNotCounted = "event-loss-not-counted": "A slow subscriber is not told how much it missed.";
         EventForgetsFree = "event-forgets-frees": "Subscribers are not told of freed pages.";
         EpochNotMoved = "page-epoch-not-moved": "The epoch of a page that others derive from stays behind.";
-        races:
+        }
+        {
         GroupReachesTooFar = "race-group-reaches-too-far": "A sync acknowledges what came into the order while it was under way.";
         WaitersMissTheError = "race-waiters-miss-the-error": "Whoever waits behind a sync that fails is told that all is well.";
         PublishedTooLate = "race-published-too-late": "Subscribers are told of a commit when others may have come after it.";
@@ -95,6 +97,7 @@ mod live {
         ViewPageByPage = "race-view-page-by-page": "A view takes one page after the other.";
         ReadNotCheckedAgain = "race-read-not-checked-again": "A page may be freed between its look-up and its lock.";
         GuardsQueue = "race-guards-queue": "A thread with a guard waits behind a writer that waits for it.";
+        }
     }
 
     /// Whether this is the bug that is live.
