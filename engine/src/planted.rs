@@ -87,6 +87,8 @@ mod live {
         ViewBehind = "view-behind": "A view shows derived pages that are behind their parents.";
         LossNotCounted = "event-loss-not-counted": "A slow subscriber is not told how much it missed.";
         EventForgetsFree = "event-forgets-frees": "Subscribers are not told of freed pages.";
+        MemoryLeaked = "leak-memory": "Each commit forgets 512 bytes.";
+        DescriptorLeaked = "leak-descriptors": "One open in 64 forgets a descriptor.";
         EpochNotMoved = "page-epoch-not-moved": "The epoch of a page that others derive from stays behind.";
         }
         {

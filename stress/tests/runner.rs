@@ -113,7 +113,8 @@ fn what_fails_is_made_small_written_once_and_counted() {
         assert_eq!(finding.steps_before, finding.steps_after);
     } else {
         assert_eq!(finding.reproduction, Reproduction::Verified);
-        assert!(finding.steps_after <= 2, "{}", finding.scenario);
+        // A check is needed; and a checkpoint alone in its list is printed without the dash that this worker looks for.
+        assert!(finding.steps_after <= 3, "{}", finding.scenario);
         assert!(finding.steps_before > finding.steps_after);
     }
     let path = options.out.join(&finding.file);

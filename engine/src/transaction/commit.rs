@@ -487,6 +487,9 @@ impl Transaction<'_> {
 
     /// The pages that the commit concerns, if anybody wants to know.
     fn event(&self, resolved: &Resolved) -> Option<BTreeSet<PageId>> {
+        if planted!(MemoryLeaked) {
+            std::mem::forget(vec![0xa5_u8; 512]);
+        }
         if !self.bus.publisher().is_wanted() {
             return None;
         }

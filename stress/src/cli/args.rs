@@ -152,6 +152,12 @@ pub(super) struct RunArgs {
     /// How long making one finding small may take.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
     pub(super) minimise_for: Duration,
+    /// How long a run must be steady before anything is said of leaks.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "120s")]
+    pub(super) steady: Duration,
+    /// Do not watch memory and descriptors, to see what watching costs.
+    #[arg(long)]
+    pub(super) no_monitor: bool,
     /// A worker that grows beyond so many MiB is replaced.
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     pub(super) max_rss: u64,

@@ -90,7 +90,7 @@ fn one(
     options.seed_from.clone_from(&args.seed_from);
     options.duration = args.budget;
     if name == CONTROL {
-        options.duration = args.budget.min(std::time::Duration::from_secs(15));
+        options.duration = args.budget.min(std::time::Duration::from_secs(40));
     }
     if let Some(jobs) = args.jobs {
         options.jobs = jobs.get();
@@ -101,6 +101,9 @@ fn one(
 fn line(proof: &Proof) -> String {
     let word = match &proof.finding {
         _ if proof.is_good() => styled(GOOD, "ok"),
+        Some(finding) if proof.passes_without && !proof.is_small(finding.steps_after) => {
+            styled(BAD, "TOO LARGE")
+        }
         Some(_) if proof.name != CONTROL => styled(BAD, "SOMETHING ELSE"),
         Some(_) => styled(BAD, "FOUND"),
         None => styled(BAD, "SURVIVED"),
@@ -114,6 +117,9 @@ fn line(proof: &Proof) -> String {
             "{word} {figures}: {} → {} steps, {}",
             finding.steps_before, finding.steps_after, finding.signature
         ),
-        None => format!("{word} {figures}"),
+        None => match &proof.leak {
+            Some(leak) => format!("{word} {figures}: leaks: {leak}"),
+            None => format!("{word} {figures}"),
+        },
     }
 }

@@ -84,6 +84,8 @@ fn options(args: &RunArgs) -> Result<Options, CommandError> {
         ..options.budget
     };
     options.max_rss_bytes = args.max_rss << 20;
+    options.steady = args.steady;
+    options.monitor = !args.no_monitor;
     options.planted = env::var("MMSB_PLANTED").ok();
     Ok(options)
 }

@@ -20,6 +20,9 @@ pub struct Sample {
     pub worker_rss_bytes: u64,
     /// Open descriptors of the runner.
     pub descriptors: u64,
+    /// Open descriptors of the worker that has most.
+    #[serde(default)]
+    pub worker_descriptors: u64,
 }
 
 /// Samples over time.

@@ -2,6 +2,7 @@
 //!
 //! The bugs are in the engine's own code, and only in a build with `--cfg mmsb_planted`.
 
+mod minima;
 mod report;
 
 use std::sync::atomic::AtomicBool;
@@ -31,6 +32,10 @@ pub struct Proof {
     pub elapsed_s: f64,
     /// What was found.
     pub finding: Option<Finding>,
+    /// What leaks, as far as the run was long enough to say.
+    pub leak: Option<String>,
+    /// The fewest steps that are known to show it.
+    pub known_minimum: Option<usize>,
     /// Whether the scenario that shows it passes when no bug is live: else something else was found.
     pub passes_without: bool,
 }
@@ -39,12 +44,33 @@ impl Proof {
     /// Whether it came as it must: a bug was found, and where there is none, nothing was.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        match self.finding {
-            Some(_) => self.name != CONTROL && self.passes_without,
-            None => self.name == CONTROL,
+        if is_leak(&self.name) {
+            return self.leak.is_some() && self.finding.is_none();
+        }
+        match &self.finding {
+            Some(finding) => {
+                self.name != CONTROL && self.passes_without && self.is_small(finding.steps_after)
+            }
+            None => self.name == CONTROL && self.leak.is_none(),
         }
     }
+
+    /// Whether so many steps are at most twice as many as are needed, as far as that is known.
+    #[must_use]
+    pub fn is_small(&self, steps: usize) -> bool {
+        self.known_minimum
+            .is_none_or(|minimum| steps <= 2 * minimum)
+    }
 }
+
+/// Whether a bug shows itself in figures of the process, and not in what a scenario does.
+fn is_leak(name: &str) -> bool {
+    name.starts_with("leak-")
+}
+
+/// How long a run has to be to tell a leak, and how much of it has to be steady.
+const LEAK_RUN: Duration = Duration::from_secs(40);
+const LEAK_STEADY: Duration = Duration::from_secs(15);
 
 /// The name of a run in which no bug is live, and which must find nothing.
 pub const CONTROL: &str = "none";
@@ -83,6 +109,11 @@ pub fn prove(
         duration: minimise_for,
     };
     options.campaigns = vec![Campaign::Sim, Campaign::Replay, Campaign::Threads];
+    options.steady = LEAK_STEADY;
+    if is_leak(name) {
+        options.campaigns = vec![Campaign::Sim];
+        options.duration = LEAK_RUN;
+    }
     let mut lived_s = None;
     let state = run::run(&options, stop, &mut |now| {
         if now.minimising {
@@ -94,7 +125,16 @@ pub fn prove(
         Some(finding) => passes_without(&options, finding, stop)?,
         None => true,
     };
+    let leak = state.leaks().then(|| {
+        format!(
+            "memory {:?}, descriptors {:?}",
+            state.worker_leak(),
+            state.descriptor_leak()
+        )
+    });
     Ok(Proof {
+        leak,
+        known_minimum: minima::of(name),
         name: name.to_owned(),
         about: about.to_owned(),
         scenarios: state.scenarios(),

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::plot::{Line, plot};
-use super::summary::{duration, leak, quantiles_ns, rate};
+use super::plot::{Line, Range, plot, ranges};
+use super::summary::{descriptor_leak, duration, leak, quantiles_ns, rate};
 use crate::campaign::Coverage;
-use crate::monitor::{Leak, Sample};
-use crate::run::{State, Verdict};
+use crate::monitor::{Leak, Sample, WARM_UP};
+use crate::run::{Finding, State, Verdict};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -29,7 +29,7 @@ pub fn html(state: &State, directory: &Path) -> String {
     findings(&mut out, state, directory);
     over_time(&mut out, state);
     campaigns(&mut out, state);
-    heat(&mut out, &state.coverage);
+    heat(&mut out, &state.coverage, &state.findings);
     out.push_str("</body></html>\n");
     out
 }
@@ -109,31 +109,67 @@ fn over_time(out: &mut String, state: &State) {
         }],
         |value| format!("{value:.0}"),
     ));
+    out.push_str(&ranges(
+        "How long scenarios took: half of them, 99 of 100, the longest",
+        &state
+            .campaigns
+            .iter()
+            .map(|(campaign, of)| Range {
+                label: campaign.as_str(),
+                middle_ns: of.latency.quantile_ns(500_000),
+                high_ns: of.latency.quantile_ns(990_000),
+                longest_ns: of.latency.max_ns(),
+            })
+            .collect::<Vec<_>>(),
+    ));
     let memory = |of: fn(&Sample) -> u64| {
         samples
             .iter()
             .map(|at| (at.at_s, to_f64(of(at)) / f64::from(1 << 20)))
             .collect::<Vec<_>>()
     };
+    let (workers, runner) = (
+        memory(|at| at.worker_rss_bytes),
+        memory(|at| at.own_rss_bytes),
+    );
     out.push_str(&plot(
         "Resident memory, MiB",
         &[
             Line {
+                label: "slope of the steady part",
+                class: "fit",
+                points: fitted(&workers, state.worker_leak()),
+            },
+            Line {
+                label: "",
+                class: "fit",
+                points: fitted(&runner, state.own_leak()),
+            },
+            Line {
                 label: "largest worker",
                 class: "one",
-                points: memory(|at| at.worker_rss_bytes),
+                points: workers,
             },
             Line {
                 label: "runner",
                 class: "two",
-                points: memory(|at| at.own_rss_bytes),
+                points: runner,
             },
         ],
         |value| format!("{value:.0}"),
     ));
-    for (who, verdict) in [
-        ("Workers", state.worker_leak()),
-        ("Runner", state.own_leak()),
+    for (who, verdict, words) in [
+        (
+            "Workers' memory",
+            state.worker_leak(),
+            leak(state.worker_leak()),
+        ),
+        ("Runner's memory", state.own_leak(), leak(state.own_leak())),
+        (
+            "Workers' descriptors",
+            state.descriptor_leak(),
+            descriptor_leak(state.descriptor_leak()),
+        ),
     ] {
         let class = match verdict {
             Leak::Leaks { .. } => "failed",
@@ -142,10 +178,34 @@ fn over_time(out: &mut String, state: &State) {
         };
         let _ = writeln!(
             out,
-            "<p>{who}: <span class=\"{class}\">{}</span></p>",
-            leak(verdict)
+            "<p class=\"leak\">{who}: <span class=\"{class}\">{words}</span></p>"
         );
     }
+}
+
+/// The line whose slope the verdict is about, over the part that it is about.
+fn fitted(points: &[(f64, f64)], leak: Leak) -> Vec<(f64, f64)> {
+    let bytes_per_hour = match leak {
+        Leak::Incomplete => return Vec::new(),
+        Leak::Ok { bytes_per_hour } | Leak::Leaks { bytes_per_hour, .. } => bytes_per_hour,
+    };
+    let (Some(first), Some(last)) = (points.first(), points.last()) else {
+        return Vec::new();
+    };
+    let slope = bytes_per_hour / 3600.0 / f64::from(1 << 20);
+    let from_s = first.0 + (last.0 - first.0) * WARM_UP;
+    let mut heights: Vec<f64> = points
+        .iter()
+        .filter(|point| point.0 >= from_s)
+        .map(|point| point.1 - slope * point.0)
+        .collect();
+    heights.sort_by(f64::total_cmp);
+    let Some(height) = heights.get(heights.len() / 2) else {
+        return Vec::new();
+    };
+    [from_s, last.0]
+        .map(|at_s| (at_s, height + slope * at_s))
+        .to_vec()
 }
 
 /// Steps a second between each sample and the next.
@@ -187,16 +247,16 @@ fn campaigns(out: &mut String, state: &State) {
 }
 
 /// Steps down, what they met across, darker the more often.
-fn heat(out: &mut String, coverage: &Coverage) {
+fn heat(out: &mut String, coverage: &Coverage, findings: &[Finding]) {
     let conditions = coverage.conditions();
     out.push_str(
         "<h2>Which steps met what</h2>\n<p class=\"dim\">How often scenarios had each step while a fault of this kind could strike, \
-         or before such a crash.</p>\n<div class=\"scroll\"><table class=\"heat\" id=\"coverage\"><tr><th>step</th>",
+         or before such a crash. The last column counts what was found there, with the invariants that were broken.</p>\n<div class=\"scroll\"><table class=\"heat\" id=\"coverage\"><tr><th>step</th>",
     );
     for condition in &conditions {
         let _ = write!(out, "<th>{}</th>", escape(condition));
     }
-    out.push_str("</tr>");
+    out.push_str("<th>broken invariants</th></tr>");
     let most = coverage
         .0
         .values()
@@ -219,6 +279,24 @@ fn heat(out: &mut String, coverage: &Coverage) {
                 None => out.push_str("<td></td>"),
             }
         }
+        let broken: Vec<&Finding> = findings
+            .iter()
+            .filter(|finding| finding.signature.place == *verb)
+            .collect();
+        if broken.is_empty() {
+            out.push_str("<td></td>");
+        } else {
+            let count: u64 = broken.iter().map(|finding| finding.count).sum();
+            let invariants: Vec<String> = broken
+                .iter()
+                .map(|finding| escape(&finding.signature.invariant))
+                .collect();
+            let _ = write!(
+                out,
+                "<td class=\"broken\" title=\"{}\">{count}</td>",
+                invariants.join("; ")
+            );
+        }
         out.push_str("</tr>");
     }
     out.push_str("</table></div>\n");
@@ -240,6 +318,6 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "figures for people")]
-fn to_f64(number: u64) -> f64 {
+pub(super) fn to_f64(number: u64) -> f64 {
     number as f64
 }

@@ -46,7 +46,7 @@ pub(super) fn plot(title: &str, lines: &[Line<'_>], figure: impl Fn(f64) -> Stri
             max_x * part
         );
     }
-    for line in lines {
+    for line in lines.iter().filter(|line| !line.points.is_empty()) {
         let mut path = String::new();
         for point in &line.points {
             let _ = write!(path, "{:.1},{:.1} ", x(point.0), y(point.1));
@@ -60,7 +60,10 @@ pub(super) fn plot(title: &str, lines: &[Line<'_>], figure: impl Fn(f64) -> Stri
         );
     }
     out.push_str("</svg>");
-    for line in lines {
+    for line in lines
+        .iter()
+        .filter(|line| !line.label.is_empty() && !line.points.is_empty())
+    {
         let _ = write!(
             out,
             "<span class=\"key {}\">{}</span> ",
@@ -68,5 +71,70 @@ pub(super) fn plot(title: &str, lines: &[Line<'_>], figure: impl Fn(f64) -> Stri
         );
     }
     out.push_str("</figure>");
+    out
+}
+
+/// How long something took: in the middle, nearly always, and at worst.
+pub(super) struct Range<'a> {
+    pub(super) label: &'a str,
+    pub(super) middle_ns: u64,
+    pub(super) high_ns: u64,
+    pub(super) longest_ns: u64,
+}
+
+/// Height of one row of ranges.
+const ROW: f64 = 26.0;
+
+/// Ranges of durations, one below the other, over a scale of powers of ten.
+pub(super) fn ranges(title: &str, rows: &[Range<'_>]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let power = |ns: u64| super::html::to_f64(ns.max(1)).log10();
+    let low = rows
+        .iter()
+        .map(|row| power(row.middle_ns).floor())
+        .fold(f64::MAX, f64::min);
+    let high = rows
+        .iter()
+        .map(|row| power(row.longest_ns).ceil())
+        .fold(low + 1.0, f64::max);
+    let x = |power: f64| LEFT + (power - low) / (high - low) * (WIDTH - LEFT - 24.0);
+    let height = ROW * super::html::to_f64(rows.len() as u64) + BELOW;
+    let mut out = format!(
+        "<figure><figcaption>{title}</figcaption><svg id=\"latency\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\">"
+    );
+    let mut at = low;
+    while at <= high {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a figure for people, from 1 up"
+        )]
+        let words = super::summary::duration(10f64.powf(at) as u64);
+        let _ = write!(
+            out,
+            "<line class=\"grid\" x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"0\" y2=\"{1:.1}\"/><text x=\"{0:.1}\" y=\"{2:.1}\" text-anchor=\"middle\">{words}</text>",
+            x(at),
+            height - BELOW,
+            height - 6.0
+        );
+        at += 1.0;
+    }
+    for (number, row) in rows.iter().enumerate() {
+        let y = ROW * (super::html::to_f64(number as u64) + 0.5);
+        let [middle, nearly, longest] =
+            [row.middle_ns, row.high_ns, row.longest_ns].map(|ns| x(power(ns)));
+        let _ = write!(
+            out,
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
+             <line class=\"tail\" x1=\"{nearly:.1}\" x2=\"{longest:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
+             <line class=\"body\" x1=\"{middle:.1}\" x2=\"{nearly:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>",
+            LEFT - 6.0,
+            y + 4.0,
+            row.label
+        );
+    }
+    out.push_str("</svg></figure>");
     out
 }

@@ -51,6 +51,8 @@ pub struct Summary {
     pub own_memory: Leak,
     /// Whether the workers leak, in which the engine is.
     pub worker_memory: Leak,
+    /// Whether the workers leak descriptors; figures are of descriptors in the place of bytes.
+    pub worker_descriptors: Leak,
     /// What was found.
     pub findings: Vec<Finding>,
     /// The command that shows each finding again.
@@ -116,6 +118,7 @@ impl Summary {
             replaced_workers: state.replaced_workers,
             own_memory: state.own_leak(),
             worker_memory: state.worker_leak(),
+            worker_descriptors: state.descriptor_leak(),
             commands: commands.collect(),
             findings: state.findings.clone(),
         }
@@ -140,6 +143,19 @@ pub(super) fn leak(leak: Leak) -> String {
             "LEAKS: the floor rises by {:.1} MiB an hour, {bytes_per_operation:.2} B a step",
             mib(bytes_per_hour)
         ),
+    }
+}
+
+/// The same of descriptors.
+pub(super) fn descriptor_leak(leak: Leak) -> String {
+    match leak {
+        Leak::Incomplete => "INCOMPLETE: the run was too short to say".to_owned(),
+        Leak::Ok { bytes_per_hour } => {
+            format!("OK: the floor moves by {bytes_per_hour:.1} an hour")
+        }
+        Leak::Leaks { bytes_per_hour, .. } => {
+            format!("LEAKS: the floor rises by {bytes_per_hour:.1} an hour")
+        }
     }
 }
 
@@ -176,6 +192,11 @@ pub fn text(state: &State) -> String {
         out.push('\n');
     }
     let _ = writeln!(out, "  workers' memory: {}", leak(state.worker_leak()));
+    let _ = writeln!(
+        out,
+        "  workers' descriptors: {}",
+        descriptor_leak(state.descriptor_leak())
+    );
     let _ = write!(out, "  runner's memory: {}", leak(state.own_leak()));
     out
 }

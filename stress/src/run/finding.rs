@@ -108,8 +108,9 @@ pub(super) struct Case<'a> {
     pub(super) seed_from: &'a str,
 }
 
-/// A candidate that may hang is not waited for as long as a scenario of the run.
-const HANG_TIMEOUT: Duration = Duration::from_secs(8);
+/// A candidate that may hang is not waited for as long as a scenario of the run: most take milliseconds, and those that do hang, of
+/// which there is one for each step that goes, would use up the time. What is written is waited for as long as any.
+const HANG_TIMEOUT: Duration = Duration::from_millis(1500);
 /// A failure that depends on threads is tried so often.
 const ATTEMPTS: usize = 4;
 
@@ -122,19 +123,26 @@ impl Case<'_> {
         stop: &AtomicBool,
     ) -> Result<Finding, RunError> {
         let mut error = None;
-        let mut fails = |candidate: &Scenario| match self.fails(worker, candidate, stop) {
-            Ok(fails) => fails,
-            Err(failed) => {
-                error.get_or_insert(failed);
-                false
-            }
+        let mut fails_in =
+            |candidate: &Scenario, timeout| match self.fails(worker, candidate, timeout, stop) {
+                Ok(fails) => fails,
+                Err(failed) => {
+                    error.get_or_insert(failed);
+                    false
+                }
+            };
+        let timeout = if self.found.signature.kind == HANG {
+            self.timeout.min(HANG_TIMEOUT)
+        } else {
+            self.timeout
         };
         let mut best = self.scenario.clone();
         let mut tries = 0;
-        let reproduces = fails(&best);
+        let reproduces = fails_in(&best, timeout);
         // Kills take seconds each, and depend on the moment: those are left as they are.
         if reproduces && self.job.campaign != Campaign::Kill {
-            let shrunk = world::minimise(&best, self.budget, &mut fails);
+            let shrunk =
+                world::minimise(&best, self.budget, |candidate| fails_in(candidate, timeout));
             (best, tries) = (shrunk.scenario, shrunk.tries);
         }
         let steps_before = world::count_steps(&self.scenario.steps);
@@ -157,7 +165,7 @@ impl Case<'_> {
         let mut text = self.text(&best, &finding);
         // What is verified is what will be read from the file.
         let read = parse_str(&finding.file, &text);
-        finding.reproduction = match read.map(|read| fails(&read)) {
+        finding.reproduction = match read.map(|read| fails_in(&read, self.timeout)) {
             Ok(true) if self.job.campaign.is_deterministic() => Reproduction::Verified,
             Ok(true) => Reproduction::Sometimes,
             _ => Reproduction::Never,
@@ -201,17 +209,13 @@ impl Case<'_> {
         &self,
         worker: &mut Worker,
         candidate: &Scenario,
+        timeout: Duration,
         stop: &AtomicBool,
     ) -> Result<bool, RunError> {
         let attempts = if self.job.campaign.is_deterministic() {
             1
         } else {
             ATTEMPTS
-        };
-        let timeout = if self.found.signature.kind == HANG {
-            self.timeout.min(HANG_TIMEOUT)
-        } else {
-            self.timeout
         };
         let request = Request {
             job: self.job,

@@ -75,6 +75,10 @@ pub struct Options {
     pub max_findings: usize,
     /// A worker that has grown beyond this is replaced, in bytes.
     pub max_rss_bytes: u64,
+    /// How long the steady part of the run has to be before anything is said of leaks.
+    pub steady: Duration,
+    /// Whether memory and descriptors are watched; without it nothing is said of leaks, and what watching costs can be measured.
+    pub monitor: bool,
     /// The program that workers are made of.
     pub program: PathBuf,
     /// The planted bug that is live in the workers, in a build that has them.
@@ -102,6 +106,8 @@ impl Options {
             },
             max_findings: 20,
             max_rss_bytes: 512 << 20,
+            steady: Duration::from_secs(120),
+            monitor: true,
             program,
             planted: None,
         }

@@ -94,7 +94,8 @@ fn prepare(options: &Options) -> Result<State, RunError> {
         return Err(RunError::Exists(options.out.clone()));
     }
     fs::create_dir_all(&options.out).map_err(RunError::file("make", &options.out))?;
-    let state = State::new(&options.seed_from, options.shard, options.canary_every);
+    let mut state = State::new(&options.seed_from, options.shard, options.canary_every);
+    state.min_steady_s = options.steady.as_secs_f64();
     state.save(&options.out)?;
     Ok(state)
 }
@@ -169,21 +170,22 @@ impl Pool<'_> {
 
     fn sample(&self, shared: &mut Shared) {
         let at_s = shared.state.elapsed_s;
-        if !shared.state.series.is_due(at_s) {
+        if !self.options.monitor || !shared.state.series.is_due(at_s) {
             return;
         }
         let own = std::process::id();
-        let workers = shared.processes.values();
+        let of_workers = |figure: fn(u32) -> Option<u64>| {
+            let figures = shared.processes.values().filter_map(|id| figure(*id));
+            figures.max().unwrap_or_default()
+        };
         let sample = Sample {
             at_s,
             steps: shared.state.steps(),
             scenarios: shared.state.scenarios(),
             own_rss_bytes: monitor::rss_bytes(own).unwrap_or_default(),
-            worker_rss_bytes: workers
-                .filter_map(|id| monitor::rss_bytes(*id))
-                .max()
-                .unwrap_or_default(),
+            worker_rss_bytes: of_workers(monitor::rss_bytes),
             descriptors: monitor::descriptors(own).unwrap_or_default(),
+            worker_descriptors: of_workers(monitor::descriptors),
         };
         shared.state.series.push(sample);
     }

@@ -10,7 +10,9 @@ use super::error::RunError;
 use super::finding::Finding;
 use super::options::Shard;
 use crate::campaign::{Campaign, Coverage};
-use crate::monitor::{Histogram, Leak, Series, judge};
+use crate::monitor::{
+    Histogram, Leak, MIN_STEADY_S, NOISE_BYTES, NOISE_DESCRIPTORS, Sample, Series, judge,
+};
 
 /// The name of the file that a run goes on from.
 pub const STATE_FILE: &str = "state.json";
@@ -47,6 +49,13 @@ pub struct State {
     pub series: Series,
     /// Workers that were replaced because they had grown, died or hung.
     pub replaced_workers: u64,
+    /// How long the steady part has to be before anything is said of leaks, in seconds.
+    #[serde(default = "min_steady_s")]
+    pub min_steady_s: f64,
+}
+
+fn min_steady_s() -> f64 {
+    MIN_STEADY_S
 }
 
 /// What a campaign has come to.
@@ -93,7 +102,7 @@ impl CampaignState {
 pub enum Verdict {
     /// Nothing was found, and every canary failed.
     Passed,
-    /// Something was found, or a canary was silent.
+    /// Something was found, a canary was silent, or something leaks.
     Failed,
     /// Nothing ran.
     NothingRan,
@@ -117,6 +126,7 @@ impl State {
             silent: Vec::new(),
             series: Series::new(SAMPLE_S),
             replaced_workers: 0,
+            min_steady_s: MIN_STEADY_S,
         }
     }
 
@@ -182,7 +192,7 @@ impl State {
     /// What it comes to.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        if !self.findings.is_empty() || !self.silent.is_empty() {
+        if !self.findings.is_empty() || !self.silent.is_empty() || self.leaks() {
             Verdict::Failed
         } else if self.scenarios() == 0 {
             Verdict::NothingRan
@@ -191,26 +201,36 @@ impl State {
         }
     }
 
+    fn judged(&self, noise: f64, of: impl Fn(&Sample) -> u64) -> Leak {
+        let points = self.series.samples().iter();
+        let points: Vec<_> = points.map(|at| (at.at_s, at.steps, of(at))).collect();
+        judge(&points, self.min_steady_s, noise)
+    }
+
     /// Whether the runner itself leaks memory.
     #[must_use]
     pub fn own_leak(&self) -> Leak {
-        let points = self.series.samples().iter();
-        judge(
-            &points
-                .map(|at| (at.at_s, at.steps, at.own_rss_bytes))
-                .collect::<Vec<_>>(),
-        )
+        self.judged(NOISE_BYTES, |at| at.own_rss_bytes)
     }
 
     /// Whether the workers, in which the engine is, leak memory.
     #[must_use]
     pub fn worker_leak(&self) -> Leak {
-        let points = self.series.samples().iter();
-        judge(
-            &points
-                .map(|at| (at.at_s, at.steps, at.worker_rss_bytes))
-                .collect::<Vec<_>>(),
-        )
+        self.judged(NOISE_BYTES, |at| at.worker_rss_bytes)
+    }
+
+    /// Whether the workers leak descriptors; figures are of descriptors in the place of bytes.
+    #[must_use]
+    pub fn descriptor_leak(&self) -> Leak {
+        self.judged(NOISE_DESCRIPTORS, |at| at.worker_descriptors)
+    }
+
+    /// Whether anything leaks.
+    #[must_use]
+    pub fn leaks(&self) -> bool {
+        [self.own_leak(), self.worker_leak(), self.descriptor_leak()]
+            .iter()
+            .any(|leak| matches!(leak, Leak::Leaks { .. }))
     }
 }
 
@@ -259,5 +279,23 @@ mod tests {
         assert_eq!(state.verdict(), Verdict::Passed);
         state.silent.push((Campaign::Sim, 3));
         assert_eq!(state.verdict(), Verdict::Failed);
+    }
+
+    #[test]
+    fn a_leak_fails_a_run_that_found_nothing() {
+        for grows in [0, 1u64] {
+            let mut state = State::new("text", Shard::default(), 50);
+            state.campaigns.entry(Campaign::Sim).or_default().scenarios = 1;
+            for second in 0..300u32 {
+                state.series.push(Sample {
+                    at_s: f64::from(second),
+                    worker_rss_bytes: 30 << 20,
+                    worker_descriptors: 9 + u64::from(second) * grows,
+                    ..Sample::default()
+                });
+            }
+            let wanted = [Verdict::Passed, Verdict::Failed];
+            assert_eq!(Some(&state.verdict()), wanted.get(grows as usize));
+        }
     }
 }

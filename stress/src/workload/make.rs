@@ -64,8 +64,10 @@ pub fn make(flavour: Flavour, seed: u64, canary: bool) -> Made {
         let doublings = rng.below(MAX_DOUBLINGS + 1);
         let base = MIN_VERBS << doublings;
         let longer = match flavour {
+            Flavour::Simulated => MAX_LONGER,
             Flavour::Replayed => MAX_LONGER_REPLAYED,
-            _ => MAX_LONGER,
+            // Every sync of a real disk takes its time, and a scenario that takes too long is a finding.
+            Flavour::Threads | Flavour::Killed => 1,
         };
         (base + rng.below(base)) * life.min(longer)
     };

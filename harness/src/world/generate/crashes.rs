@@ -150,11 +150,13 @@ impl Generator {
             let old = before.get(at);
             let is_settled = old.is_some_and(|old| is_same(old, page));
             page.unsettled = false;
+            let had_parents = std::mem::take(&mut page.had_parents);
             if is_settled || page.unborn || page.limbo {
                 continue;
             }
             page.limbo = true;
-            page.derived |= old.is_some_and(|old| old.derived);
+            page.derived |= old.is_some_and(|old| old.derived) || !had_parents.is_empty();
+            page.parents.extend(had_parents);
             page.parents
                 .extend(old.iter().flat_map(|old| old.parents.iter().copied()));
             self.unsure = true;

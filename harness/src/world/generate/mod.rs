@@ -127,6 +127,8 @@ struct Page {
     limbo: bool,
     /// The open storm changed more of it than its bytes, whatever it is again since.
     unsettled: bool,
+    /// Parents that the open storm took from it: what is found afterwards may be the state of any commit in between.
+    had_parents: Vec<usize>,
 }
 
 /// Makes a scenario, verb by verb.
@@ -198,6 +200,7 @@ impl Generator {
             unborn: false,
             limbo: false,
             unsettled: false,
+            had_parents: Vec::new(),
         };
         Self {
             profile,
@@ -629,6 +632,31 @@ mod tests {
                 .wrapping_add(1_442_695_040_888_963_407);
             (state >> 32) as u32
         }
+    }
+
+    #[test]
+    fn what_a_storm_connects_and_disconnects_may_be_connected_after_it() {
+        let choice = |a, b, c| Choice { verb: 0, a, b, c };
+        let mut generator = Generator::new(Profile::default());
+        for _ in 0..2 {
+            assert!(generator.apply(Verb::Allocate, choice(0, 0, 0)));
+        }
+        assert!(generator.apply(Verb::Commit, choice(0, 0, 0)));
+        assert!(generator.apply(Verb::BeginStorm, choice(0, 0, 0)));
+        // The third page becomes a copy of the second.
+        assert!(generator.apply(Verb::Connect, choice(1, 2 * 7, 0)));
+        assert!(generator.apply(Verb::Commit, choice(0, 0, 0)));
+        assert!(generator.apply(Verb::Disconnect, choice(0, 0, 0)));
+        assert!(generator.apply(Verb::EndStorm, choice(0, 0, 0)));
+        for number in 0..8 {
+            generator.apply(Verb::Free, choice(number, 0, 0));
+        }
+        let text = crate::scenario::print(&generator.finish(Options::default()));
+        assert!(
+            text.contains("connect:") && text.contains("disconnect: p2"),
+            "{text}"
+        );
+        assert!(!text.contains("free: p1"), "{text}");
     }
 
     #[test]

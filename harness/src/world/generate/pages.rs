@@ -36,6 +36,7 @@ impl Generator {
             unborn: false,
             limbo: false,
             unsettled: false,
+            had_parents: Vec::new(),
         });
         Some(name)
     }
@@ -281,6 +282,9 @@ impl Generator {
         let in_storm = self.storm.is_some();
         self.update(at, |page| {
             page.unsettled |= in_storm;
+            if in_storm {
+                page.had_parents.append(&mut page.parents);
+            }
             page.parents.clear();
             page.derived = false;
             page.disconnected = true;

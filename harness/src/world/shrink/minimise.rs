@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use super::{names, steps, values};
+use super::{joint, names, steps, values};
 use crate::scenario::{Scenario, parse_str, print};
 
 /// How much may be tried.
@@ -51,12 +51,20 @@ pub fn minimise(
         fails(candidate) && parse_str("candidate", &print(candidate)).is_ok()
     };
     let mut best = steps::cut(scenario, &mut try_it);
+    // The boldest first: each candidate that fails makes all that follow cheaper.
+    best = joint::without_verbs(&best, &mut try_it);
+    best = joint::without_pages(&best, &mut try_it);
     loop {
-        let before = print(&best).len();
-        best = steps::shrink(&best, usize::MAX, &mut try_it);
-        best = values::unwrapped(&best, &mut try_it);
+        let before = weight(&best);
+        best = removed(best, &mut try_it);
+        if steps::count(&best.steps) > FEW_STEPS {
+            let filled = joint::filled(&best, &mut try_it);
+            if filled != best {
+                best = removed(filled, &mut try_it);
+            }
+        }
         best = values::lowered(&best, &is_over, &mut try_it);
-        if print(&best).len() >= before {
+        if weight(&best) >= before {
             break;
         }
     }
@@ -66,6 +74,28 @@ pub fn minimise(
         steps_after: steps::count(&best.steps),
         scenario: best,
         tries: tries.get(),
+    }
+}
+
+/// With no more steps than these it is not asked whether a long write can stand for many short ones.
+const FEW_STEPS: usize = 8;
+
+/// What becomes smaller: first the steps, then the text of the file.
+fn weight(scenario: &Scenario) -> (usize, usize) {
+    (steps::count(&scenario.steps), print(scenario).len())
+}
+
+/// Removes steps in every way, until none can go.
+fn removed(mut best: Scenario, fails: &mut impl FnMut(&Scenario) -> bool) -> Scenario {
+    loop {
+        let before = steps::count(&best.steps);
+        best = steps::shrink(&best, usize::MAX, &mut *fails);
+        best = joint::without_pages(&best, fails);
+        best = joint::without_groups(&best, fails);
+        best = values::unwrapped(&best, fails);
+        if steps::count(&best.steps) >= before {
+            return best;
+        }
     }
 }
 
