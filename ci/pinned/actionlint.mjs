@@ -9,8 +9,9 @@ const lint = await createLinter();
 let found = 0;
 for (const path of process.argv.slice(2)) {
   for (const { line, column, message, kind } of await lint(await readFile(path, "utf8"), path)) {
-    // Its list of runners is older than the runners.
+    // What is newer than it: runners, a permission, the variables of a repository.
     if (kind === "runner-label") continue;
+    if (/^unknown permission scope "attestations"|^undefined variable "vars"/.test(message)) continue;
     console.log(`${path}:${line}:${column}: ${message} [${kind}]`);
     found += 1;
   }
