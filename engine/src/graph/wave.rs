@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::{
     dag::{ChildRef, Graph, Node, Reach, Vertex},
     dirty::{MAX_SPANS, Span, Spans},
-    observer::{PageBytes, REMOTE_START, WaveObserver, WaveSummary},
+    observer::{PageBytes, WaveObserver, WaveSummary},
     parallel::{self, Admission, Task},
     queue::{Dirty, END, WorkQueue},
     stale::{StaleReason, StaleSet},
@@ -454,7 +454,7 @@ unsafe fn prefetch<M: PageBytes>(memory: &M, vertex: &Vertex) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        if vertex.extent.offset < REMOTE_START {
+        if vertex.extent.offset < super::observer::REMOTE_START {
             // SAFETY: the caller says that the extent lies in `memory` and is not written; a prefetch
             // accesses nothing that the program can observe.
             unsafe {
