@@ -32,11 +32,13 @@ use walk::{Job, Walker};
 
 /// Length of a slot, if the stage has room for enough of them. Giving one to the device takes some ten calls of its driver, so it is not short; reading, checking and summing
 /// go through it step by step.
-const SLOT_BYTES: usize = 2 << 20;
+///
+/// Somewhat more than 2 MiB, so that records of 4 MiB, which many writers make, take two and not three.
+const SLOT_BYTES: usize = 9 << 18;
 /// A shorter one would hold few records, and their tables.
 const MIN_SLOT_BYTES: usize = 512 << 10;
 /// With fewer slots than these everybody waits for everybody.
-const ENOUGH_SLOTS: usize = 16;
+const ENOUGH_SLOTS: usize = 14;
 
 /// Why the log was not applied.
 #[derive(Debug, thiserror::Error)]

@@ -60,7 +60,7 @@ pub(super) struct Walker<'a> {
     long: Option<Long>,
     /// What is read of records that are short: half a slot. Their tables take three quarters of that at most.
     records_bytes: u64,
-    /// How much of a long record is taken at a time: leaves room for the tables.
+    /// How much of a long record is taken at a time at most: leaves room for the tables, 32 B for each 4 KiB and each run.
     piece_bytes: u64,
     /// Whether the record before was long.
     peeks: bool,
@@ -85,7 +85,7 @@ impl<'a> Walker<'a> {
             lsn: Lsn(first_lsn.0.saturating_sub(1)),
             long: None,
             records_bytes: slot_bytes as u64 / 2,
-            piece_bytes: (slot_bytes - slot_bytes / 8) as u64,
+            piece_bytes: (slot_bytes - slot_bytes / 16) as u64 & !4095,
             peeks: true,
             records: 0,
         })
@@ -247,8 +247,12 @@ impl<'a> Walker<'a> {
 
 impl Long {
     fn next_piece(&mut self, file: &Arc<dyn StorageFile>, piece_bytes: u64) -> Piece {
+        // Pieces of one length, so that none is a slot of its own for the little that is left.
+        let left = self.end - self.position;
+        let pieces = (left + 4095).div_ceil(piece_bytes).max(1);
         // Cut where the file's pages are, so that payloads keep their alignment.
-        let cut = (self.position + piece_bytes) & !4095;
+        let cut = (self.position + left.div_ceil(pieces)).next_multiple_of(4096);
+        let cut = cut.min((self.position + piece_bytes) & !4095);
         let end = cut.min(self.end);
         let start = self.position;
         let mut writes = Vec::new();

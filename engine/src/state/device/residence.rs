@@ -179,7 +179,26 @@ impl DeviceSpace {
         };
         let len_bytes = page.len_bytes;
         let range = place..place + len_bytes;
-        let needed = inner.residency.unneeded(&range);
+        // A neighbour that shares a granule may be among those that go; the granule must not go with it.
+        let held = inner.residency.hold(&range);
+        let given = self.give_granules(inner, device, &range, len_bytes, may_evict);
+        if given.is_ok() {
+            inner.residency.settle(place);
+        }
+        inner.residency.let_go(&held);
+        given
+    }
+
+    /// Gives memory to those granules of `range` that no page needs yet.
+    fn give_granules(
+        &self,
+        inner: &mut Inner,
+        device: &dyn Device,
+        range: &Range<u64>,
+        len_bytes: u64,
+        may_evict: bool,
+    ) -> Result<(), DeviceError> {
+        let needed = inner.residency.unneeded(range);
         let mut done = 0;
         let given = needed.iter().try_for_each(|range| {
             self.map(inner, device, range, len_bytes, may_evict)?;
@@ -190,10 +209,8 @@ impl DeviceSpace {
             for range in needed.iter().take(done) {
                 inner.residency.mapping_mut().unneed(range.clone());
             }
-            return given;
         }
-        inner.residency.settle(place);
-        Ok(())
+        given
     }
 
     /// Gives memory to granules that no page needs yet, for a page of `asked_bytes`.

@@ -196,6 +196,35 @@ impl Residency {
         ranges
     }
 
+    /// Keeps those granules of `range` that pages need, whatever becomes of the pages, until [`Residency::let_go`].
+    pub(super) fn hold(&mut self, range: &Range<u64>) -> Vec<usize> {
+        let mut held = Vec::new();
+        for granule in self.granules(range) {
+            if let Some(needs) = self.needs.get_mut(granule).filter(|needs| **needs > 0) {
+                *needs += 1;
+                held.push(granule);
+            }
+        }
+        held
+    }
+
+    /// Ends a hold. Granules that no page needs any more belong to the reserve.
+    pub(super) fn let_go(&mut self, held: &[usize]) {
+        for granule in held {
+            self.unneed(*granule);
+        }
+    }
+
+    fn unneed(&mut self, granule: usize) {
+        if let Some(needs) = self.needs.get_mut(granule) {
+            *needs -= 1;
+            if *needs == 0 {
+                let start = granule as u64 * self.granule_bytes;
+                self.mapping.unneed(start..start + self.granule_bytes);
+            }
+        }
+    }
+
     /// Notes that a page has its bytes in device memory, all of whose granules have memory now.
     pub(super) fn settle(&mut self, place: u64) {
         let Some(page) = self.pages.get_mut(&place).filter(|page| !page.is_resident) else {
@@ -223,13 +252,7 @@ impl Residency {
         let range = place..place + page.len_bytes;
         self.evicted += 1;
         for granule in self.granules(&range) {
-            if let Some(needs) = self.needs.get_mut(granule) {
-                *needs -= 1;
-                if *needs == 0 {
-                    let start = granule as u64 * self.granule_bytes;
-                    self.mapping.unneed(start..start + self.granule_bytes);
-                }
-            }
+            self.unneed(granule);
         }
     }
 
@@ -356,6 +379,20 @@ mod tests {
             residency.victims(u64::MAX),
             [places[0], places[1], places[3]]
         );
+    }
+
+    #[test]
+    fn a_granule_that_is_held_stays_when_its_page_goes() {
+        let (mut residency, places) = with(&[6144]);
+        let idle = |residency: &Residency| residency.mapping().statistics().idle_bytes;
+        // A page behind it shares its second granule.
+        let held = residency.hold(&(6144..12288));
+        assert_eq!(held, [1]);
+        assert_eq!(residency.victims(u64::MAX), places);
+        residency.evict(places[0]);
+        assert_eq!(idle(&residency), 4096);
+        residency.let_go(&held);
+        assert_eq!(idle(&residency), 8192);
     }
 
     #[test]
