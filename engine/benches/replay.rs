@@ -37,6 +37,8 @@ fn options(log_bytes: usize, appliers: usize) -> Options {
         // One segment holds it all: the reference need not know of more.
         segment_bytes: log_bytes as u64 * 2 + (16 << 20),
         prefill: false,
+        // Small enough to be mapped under a profiler.
+        arena_bytes: 4 * STATE_BYTES as u64,
         appliers,
         ..Options::default()
     }

@@ -2,6 +2,10 @@
 
 use crate::planted::planted;
 
+mod short;
+
+pub(crate) use short::{Sums, with_crc32c};
+
 /// CRC32C (Castagnoli, reflected, as in iSCSI and ext4) of `bytes`.
 #[must_use]
 #[inline]
@@ -15,6 +19,12 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
         _ => bytes,
     };
     crc_fast::crc32_iscsi(covered)
+}
+
+/// Whether checksums are not what they should be, on purpose: in builds that show that this would be seen.
+#[inline]
+fn is_altered() -> bool {
+    cfg!(mmsb_unchecked) || planted!(ChecksumShort)
 }
 
 /// The checksum of two byte strings one after the other, from those of both, and the length of the second.

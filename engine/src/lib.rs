@@ -46,7 +46,7 @@ pub use codec::CodecError;
 pub use delta::{Delta, DeltaError, DiffOptions};
 pub use digest::{Digest, StateDigester};
 pub use event::{Drained, Event, Subscription, WakeFn};
-pub use log::reader::LogError;
+pub use log::LogError;
 pub use log::tail::Torn;
 pub use log::{Durability, LogStatistics, Poison, TransformId};
 pub use lsn::Lsn;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::bus::{PageInfo, ReadError, ReadGuard, View};
 use crate::digest::Digest;
-use crate::log::reader::LogError;
+use crate::log::error::LogError;
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::page::PageId;

@@ -2,7 +2,7 @@
 
 use super::{Bus, ReadError};
 use crate::device::{DeviceError, DeviceInfo};
-use crate::log::reader::discover;
+use crate::log::discover::discover;
 use crate::lsn::Lsn;
 use crate::page::PageId;
 use crate::recovery::{RecoveryError, Target, rebuild_to};

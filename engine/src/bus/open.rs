@@ -13,9 +13,9 @@ use crate::checkpoint::format::{UNFINISHED_SUFFIX, parse_images_name, parse_mani
 use crate::clock::{Clock, SystemClock};
 use crate::device::DeviceError;
 use crate::event::Publisher;
+use crate::log::error::LogError;
 use crate::log::format::{Identity, SegmentHeader};
 use crate::log::mark::UNFINISHED_MARK_NAME;
-use crate::log::reader::LogError;
 use crate::log::renew::renew;
 use crate::log::segment::{
     Segment, SegmentMaker, Spare, fill_with_zeros, parse_segment_name, parse_spare_name,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use crate::sync::RwLock;
 
 use crate::device::DeviceError;
-use crate::log::reader::discover;
+use crate::log::discover::discover;
 use crate::log::writer::LogWriter;
 use crate::lsn::Lsn;
 use crate::options::Options;

@@ -6,7 +6,7 @@ use super::format::{images_name, manifest_name};
 use super::write::Checkpoints;
 use crate::bus::Bus;
 use crate::log::Poison;
-use crate::log::reader::SegmentFile;
+use crate::log::discover::SegmentFile;
 use crate::options::Retention;
 
 /// Checkpoints that are kept, at least.

@@ -238,7 +238,7 @@ impl RecordHeader {
         out[20..24].copy_from_slice(&self.run_count.to_le_bytes());
         out[24..28].copy_from_slice(&kind_and_ops.to_le_bytes());
         out[28..32].copy_from_slice(&gap.to_le_bytes());
-        let crc = header_crc(&out, seed);
+        let crc = header_crc(&out, seed, crc32c);
         out[4..8].copy_from_slice(&crc.to_le_bytes());
         out
     }
@@ -246,15 +246,29 @@ impl RecordHeader {
     /// The header in the first bytes of `bytes`, if its checksum matches.
     #[inline]
     pub(crate) fn decode(bytes: &[u8], seed: &Seed) -> Option<Self> {
+        Self::decode_with(bytes, seed, crc32c)
+    }
+
+    /// As [`RecordHeader::decode`], with the checksum of a loop, see [`Sums`](crate::checksum::Sums).
+    #[inline(always)]
+    pub(super) fn decode_with(
+        bytes: &[u8],
+        seed: &Seed,
+        crc32c: impl Fn(&[u8]) -> u32,
+    ) -> Option<Self> {
         let header = bytes.first_chunk::<RECORD_HEADER_BYTES>()?;
-        let units = u32_at(header, 0)?;
-        let len_bytes = u64::from(units) * RECORD_ALIGN_BYTES;
+        let (words, _) = header.as_chunks();
+        let [first, lsn, body, last] = *words.first_chunk()?;
+        // Whole words at a time: most of what a record of one small run costs to look at is here.
+        let [first, lsn, body, last] = [first, lsn, body, last].map(u64::from_le_bytes);
+        let len_bytes = u64::from(first as u32) * RECORD_ALIGN_BYTES;
         // Cheap refusals first: the forward search for intact records comes here every 16 bytes.
-        if len_bytes < RECORD_HEADER_BYTES as u64 || u32_at(header, 4)? != header_crc(header, seed)
+        if len_bytes < RECORD_HEADER_BYTES as u64
+            || (first >> 32) as u32 != header_crc(header, seed, crc32c)
         {
             return None;
         }
-        let kind_and_ops = u32_at(header, 24)?;
+        let kind_and_ops = last as u32;
         let kind = match kind_and_ops >> 28 {
             1 => RecordKind::Transaction,
             2 => RecordKind::Padding,
@@ -262,36 +276,36 @@ impl RecordHeader {
             4 => RecordKind::CompressedTransaction,
             _ => return None,
         };
-        let lsn = Lsn(u64_at(header, 8)?);
-        let durable_lsn = match u32_at(header, 28)? {
+        let durable_lsn = match (last >> 32) as u32 {
             NO_STATEMENT => Lsn::ZERO,
-            gap => Lsn(lsn.0.checked_sub(u64::from(gap))?),
+            gap => Lsn(lsn.checked_sub(u64::from(gap))?),
         };
         Some(Self {
             kind,
             len_bytes,
-            lsn,
+            lsn: Lsn(lsn),
             durable_lsn,
-            body_crc: u32_at(header, 16)?,
-            run_count: u32_at(header, 20)?,
+            body_crc: body as u32,
+            run_count: (body >> 32) as u32,
             ops_bytes: kind_and_ops & MAX_OPS_BYTES as u32,
         })
     }
 }
 
 /// The checksum covers the seed and the header, with zeros where the checksum itself stands.
-#[inline]
-fn header_crc(header: &[u8; RECORD_HEADER_BYTES], seed: &Seed) -> u32 {
-    /// Aligned, so that the checksum is computed a word at a time.
-    #[repr(align(8))]
-    struct Covered([u8; RECORD_HEADER_BYTES]);
-    let mut covered = Covered(*header);
-    let (words, _) = covered.0.as_chunks_mut::<8>();
+#[inline(always)]
+fn header_crc(
+    header: &[u8; RECORD_HEADER_BYTES],
+    seed: &Seed,
+    crc32c: impl Fn(&[u8]) -> u32,
+) -> u32 {
+    let mut covered = *header;
+    let (words, _) = covered.as_chunks_mut::<8>();
     if let Some(first) = words.first_mut() {
         // As a word: a processor cannot take a word that was written in parts before all of them are in its cache.
         *first = (u64::from_le_bytes(*first) & u64::from(u32::MAX)).to_le_bytes();
     }
-    crc32c(&covered.0) ^ seed.contribution
+    crc32c(&covered) ^ seed.contribution
 }
 
 /// Where the bytes of a run stand: the first position from `cursor` on that is congruent to the

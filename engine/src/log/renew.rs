@@ -16,8 +16,8 @@
 
 use std::io;
 
+use super::discover::{LogMap, SegmentFile};
 use super::format::{RECORD_HEADER_BYTES, RecordHeader, RecordKind, SEGMENT_HEADER_BYTES, Seed};
-use super::reader::{LogMap, SegmentFile};
 use super::segment::fill_with_zeros;
 use super::tail::Tail;
 use crate::lsn::Lsn;

@@ -8,10 +8,11 @@
 //! no acknowledged synchronous commit can be among what is cut, save one that was the very last thing
 //! before the crash and that nothing intact ever followed.
 
+use super::discover::{LogMap, Obstacle};
+use super::error::LogError;
 use super::format::{
     RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, Seed,
 };
-use super::reader::{LogError, LogMap, Obstacle};
 use crate::checksum::crc32c;
 use crate::lsn::Lsn;
 use crate::storage::{Storage, StorageFile};

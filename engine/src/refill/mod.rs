@@ -19,7 +19,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread::Builder;
 
 use crate::device::{DeviceError, PinnedBuffer};
-use crate::log::reader::LogMap;
+use crate::log::discover::LogMap;
 use crate::lsn::Lsn;
 use crate::page::{PageId, PageIndex};
 use crate::state::State;
