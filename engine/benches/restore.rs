@@ -4,7 +4,7 @@
 //! `cargo bench -p mmsb-engine --bench restore`. `MMSB_BENCH_DEVICE` says on which device (`host`, the default, or `cuda` in a build
 //! with that feature), `MMSB_BENCH_ROUNDS` how often everything is measured (default 21), `MMSB_BENCH_APPLIERS` how many threads read the log
 //! (default: the processors less two, at least 1), `MMSB_BENCH_BYTES` how many bytes of pages there are (default 84 MiB as
-//! 4 + 16 + 64; more is added in pages of 64 MiB), `MMSB_BENCH_DIR` where the log is written, `MMSB_BENCH_JSON` a file for the figures.
+//! 4 + 16 + 64; more is added in pages of 64 MiB), `MMSB_BENCH_STAGING` how many bytes of pinned memory they go through (default: that of the options), `MMSB_BENCH_DIR` where the log is written, `MMSB_BENCH_JSON` a file for the figures.
 //!
 //! What is restored is compared with what was written, by the digests that the device computes, after every round.
 
@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mmsb_engine::device::{Device, HostDevice, Queue, Work};
-use mmsb_engine::{Bus, Digest, Durability, Location, Options, PageId};
+use mmsb_engine::{Bus, DeviceOptions, Digest, Durability, Location, Options, PageId};
 
 const MIB: usize = 1 << 20;
 
@@ -223,10 +223,14 @@ fn main() {
         Some(parent) => tempfile::tempdir_in(parent).unwrap(),
         None => tempfile::tempdir().unwrap(),
     };
+    let mut device_options = DeviceOptions::default();
+    device_options.staging_bytes =
+        number("MMSB_BENCH_STAGING", device_options.staging_bytes as usize) as u64;
     let options = Options {
         prefill: false,
         appliers,
         device: Some(device),
+        device_options,
         ..Options::default()
     };
     let bus = Bus::open(directory.path(), options).unwrap();
