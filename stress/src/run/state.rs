@@ -49,6 +49,9 @@ pub struct State {
     pub series: Series,
     /// Workers that were replaced because they had grown, died or hung.
     pub replaced_workers: u64,
+    /// The most memory that the runner, its workers and their children had resident together, in bytes.
+    #[serde(default)]
+    pub peak_rss_bytes: u64,
     /// How long the steady part has to be before anything is said of leaks, in seconds.
     #[serde(default = "min_steady_s")]
     pub min_steady_s: f64,
@@ -126,6 +129,7 @@ impl State {
             silent: Vec::new(),
             series: Series::new(SAMPLE_S),
             replaced_workers: 0,
+            peak_rss_bytes: 0,
             min_steady_s: MIN_STEADY_S,
         }
     }
@@ -202,7 +206,16 @@ impl State {
     }
 
     fn judged(&self, noise: f64, of: impl Fn(&Sample) -> u64) -> Leak {
-        let points = self.series.samples().iter();
+        self.judged_of(noise, |_| true, of)
+    }
+
+    fn judged_of(
+        &self,
+        noise: f64,
+        wanted: impl Fn(&Sample) -> bool,
+        of: impl Fn(&Sample) -> u64,
+    ) -> Leak {
+        let points = self.series.samples().iter().filter(|at| wanted(at));
         let points: Vec<_> = points.map(|at| (at.at_s, at.steps, of(at))).collect();
         judge(&points, self.min_steady_s, noise)
     }
@@ -213,10 +226,16 @@ impl State {
         self.judged(NOISE_BYTES, |at| at.own_rss_bytes)
     }
 
-    /// Whether the workers, in which the engine is, leak memory.
+    /// Whether the workers, in which the engine is, leak memory: by what they keep between scenarios, as what they need for one
+    /// says how large it is.
     #[must_use]
     pub fn worker_leak(&self) -> Leak {
-        self.judged(NOISE_BYTES, |at| at.worker_rss_bytes)
+        let is_known = |at: &Sample| at.resting_rss_bytes > 0;
+        if self.series.samples().iter().any(is_known) {
+            self.judged_of(NOISE_BYTES, is_known, |at| at.resting_rss_bytes)
+        } else {
+            self.judged(NOISE_BYTES, |at| at.worker_rss_bytes)
+        }
     }
 
     /// Whether the workers leak descriptors; figures are of descriptors in the place of bytes.
@@ -279,6 +298,27 @@ mod tests {
         assert_eq!(state.verdict(), Verdict::Passed);
         state.silent.push((Campaign::Sim, 3));
         assert_eq!(state.verdict(), Verdict::Failed);
+    }
+
+    #[test]
+    fn what_scenarios_need_is_no_leak_and_what_stays_after_them_is() {
+        for (grows, wanted) in [(0, Verdict::Passed), (1u64, Verdict::Failed)] {
+            let mut state = State::new("text", Shard::default(), 50);
+            state.campaigns.entry(Campaign::Sim).or_default().scenarios = 1;
+            for second in 0..300u32 {
+                let at = u64::from(second);
+                state.series.push(Sample {
+                    at_s: f64::from(second),
+                    // Scenarios get larger and larger.
+                    worker_rss_bytes: (30 + at) << 20,
+                    // The first sample comes before the first scenario has ended.
+                    resting_rss_bytes: u64::from(second > 0)
+                        * ((20 << 20) + at * grows * (1 << 18)),
+                    ..Sample::default()
+                });
+            }
+            assert_eq!(state.verdict(), wanted);
+        }
     }
 
     #[test]

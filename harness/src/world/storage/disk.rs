@@ -366,6 +366,15 @@ impl Disk {
             .collect()
     }
 
+    /// Whether a reader sees the same here and there.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        self.names.len() == other.names.len()
+            && self.names.iter().zip(&other.names).all(|(one, two)| {
+                one.0 == two.0
+                    && (Arc::ptr_eq(one.1, two.1) || one.1.lock().is_seen_as(&two.1.lock()))
+            })
+    }
+
     /// What is met, if there is a fault at all.
     pub(super) fn meet(
         &mut self,
