@@ -43,7 +43,7 @@ fn head(out: &mut String, state: &State) {
     let _ = writeln!(
         out,
         "<p>{} scenarios and {} steps in {:.0} s, {:.0} steps a second. {} canaries failed, as they must.{stopped}</p>\
-         <p class=\"dim\">Seeds drawn from <code>{}</code>, shard {}; {} workers were replaced.</p>",
+         <p class=\"dim\">Seeds drawn from <code>{}</code>, shard {}; workers replaced: {}.</p>",
         state.scenarios(),
         state.steps(),
         state.elapsed_s,

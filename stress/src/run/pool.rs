@@ -313,7 +313,9 @@ impl Pool<'_> {
         {
             let mut shared = self.shared.lock();
             shared.running.remove(&number);
-            if before.is_some() && worker.id() != before {
+            // At the end of a run they are ended, and not replaced.
+            let is_replaced = before.is_some() && worker.id() != before;
+            if is_replaced && answer != Answer::Stopped {
                 shared.state.replaced_workers += 1;
             }
             match worker.id() {
