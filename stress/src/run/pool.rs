@@ -344,10 +344,7 @@ impl Pool<'_> {
         let found = found(campaign, &answer);
         let news = found.as_ref().filter(|found| self.is_news(turn.job, found));
         // Counted when it is settled and not before: a run that dies until then does it again when it goes on.
-        let finding = match news {
-            Some(found) => Some(self.settle(turn, &done, found, timeout, worker)),
-            None => None,
-        };
+        let finding = news.map(|found| self.settle(turn, &done, found, timeout, worker));
         let mut shared = self.shared.lock();
         shared.minimising -= usize::from(finding.is_some());
         let finding = finding.transpose()?;
