@@ -1,7 +1,8 @@
 //! The MMSB harness: scenarios in YAML, run against the engine and checked against a model.
 //!
 //! [`scenario`] is the language, [`world`] runs it, [`report`] writes down what came of it, [`import`] makes
-//! scenarios of other things, and [`kill`] runs it in processes that are killed. [`gpu`] replays traces of allocations.
+//! scenarios of other things, and [`kill`] runs it in processes that are killed. [`gpu`] replays traces of allocations. [`command`] is
+//! what command lines share.
 //!
 //! ```
 //! use mmsb_harness::scenario::{self, matrix};
@@ -24,6 +25,7 @@
 //! # Ok::<(), String>(())
 //! ```
 
+pub mod command;
 pub mod gpu;
 pub mod import;
 pub mod kill;

@@ -148,3 +148,64 @@ fn a_worker_that_talks_nonsense_ends_the_run_with_an_error() {
     let error = result.unwrap_err().to_string();
     assert!(error.contains("nonsense"), "{error}");
 }
+
+#[test]
+fn a_finding_that_is_not_settled_is_found_again_by_a_run_that_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    // What is found takes long to be made small.
+    let body = format!(
+        "while read -r line; do case \"$line\" in *'\"scenario\":null'*) echo '{FAILED}';; *) sleep 5; echo '{PASSED}';; esac; done"
+    );
+    let mut options = options(directory.path(), &body);
+    options.scenario_timeout = Duration::from_secs(30);
+    let stop = AtomicBool::new(false);
+    let (mut kept, mut minimised) = (None, false);
+    let start = std::time::Instant::now();
+    let state = run::run(&options, &stop, &mut |now| {
+        minimised |= now.minimising;
+        if now.minimising && start.elapsed() > Duration::from_secs(6) {
+            kept.get_or_insert_with(|| State::load(&options.out).unwrap());
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        assert!(start.elapsed() < Duration::from_secs(60));
+    });
+    assert!(minimised);
+    // As a run finds it that goes on after this one was killed.
+    let kept = kept.expect("it was still being made small");
+    let of = &kept.campaigns[&Campaign::Sim];
+    assert_eq!((of.scenarios, of.again.as_slice()), (0, &[0][..]));
+    // The run itself ended in order, and lost nothing.
+    let state = state.unwrap();
+    assert_eq!((state.scenarios(), state.findings.len()), (1, 1));
+}
+
+#[test]
+fn a_scenario_that_goes_on_is_waited_for_and_one_that_is_busy_too_but_not_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    // Three times as long as the timeout, with a beat now and then.
+    let body = format!(
+        "while read -r line; do for i in 1 2 3 4 5 6; do sleep 0.5; echo '{{\"alive\":'$i'}}'; done; echo '{PASSED}'; done"
+    );
+    let mut options = options(directory.path(), &body);
+    options.max_scenarios = Some(1);
+    let state = run_it(&options);
+    assert_eq!(
+        (state.findings.len(), state.verdict()),
+        (0, Verdict::Passed)
+    );
+    for body in [
+        // It says that it goes on, and comes to no end.
+        "read -r line; i=0; while :; do sleep 0.05; i=$((i+1)); echo '{\"alive\":'$i'}'; done",
+        // It says nothing, and is busy all the time.
+        "read -r line; while :; do :; done",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = self::options(directory.path(), body);
+        options.scenario_timeout = Duration::from_millis(200);
+        options.budget.tries = 0;
+        let start = std::time::Instant::now();
+        let state = run_it(&options);
+        assert_eq!(state.findings[0].signature.kind, "hang", "{body}");
+        assert!(start.elapsed() > Duration::from_millis(1200), "{body}");
+    }
+}

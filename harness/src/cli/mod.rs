@@ -5,7 +5,6 @@ mod check;
 mod corpus;
 mod doctor;
 mod execute;
-mod exit;
 mod expand;
 mod gpu;
 mod import;
@@ -13,7 +12,6 @@ mod kill;
 mod list;
 mod log;
 mod new;
-mod output;
 mod progress;
 mod run;
 mod schema;
@@ -25,6 +23,7 @@ pub(crate) use args::Arguments;
 pub(crate) use exit::Exit;
 
 use args::Command;
+use mmsb_harness::command::{exit, output};
 use output::Output;
 
 /// Does what the command line says.

@@ -10,7 +10,7 @@ use mmsb_engine::Bus;
 use super::expect;
 use super::failure::{Fault, Outcome};
 use super::path::Part;
-use super::run::{World, check_failure, stage_step};
+use super::run::{Context, World, check_failure, stage_step};
 use super::stage::{Committed, Stage};
 use crate::scenario::ast::{Repeat, Step, Steps};
 use crate::scenario::value::Located;
@@ -19,6 +19,7 @@ use crate::scenario::value::Located;
 struct Worker<'a> {
     stage: Stage,
     bus: &'a Bus,
+    context: &'a Context,
     committed: Vec<Committed>,
     steps: u64,
     checks: u64,
@@ -43,12 +44,14 @@ impl World<'_> {
         // Whatever its threads commit may be on the disk at any moment from here on.
         self.issues(u64::MAX);
         let bus = self.bus.as_ref().ok_or_else(super::open::closed)?;
-        let stage = &self.stage;
+        let (stage, context) = (&self.stage, self.context);
         let results: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = lists
                 .iter()
                 .zip(0u64..)
-                .map(|(steps, number)| scope.spawn(move || work(stage.clone(), bus, number, steps)))
+                .map(|(steps, number)| {
+                    scope.spawn(move || work(stage.clone(), bus, context, number, steps))
+                })
                 .collect();
             threads
                 .into_iter()
@@ -99,11 +102,12 @@ impl World<'_> {
     }
 }
 
-fn work(mut stage: Stage, bus: &Bus, number: u64, steps: &Steps) -> Done {
+fn work(mut stage: Stage, bus: &Bus, context: &Context, number: u64, steps: &Steps) -> Done {
     stage.path.push(Part::Round(number));
     let mut worker = Worker {
         stage,
         bus,
+        context,
         committed: Vec::new(),
         steps: 0,
         checks: 0,
@@ -141,6 +145,7 @@ impl Worker<'_> {
 
     fn step(&mut self, index: usize, step: &Located<Step>) -> Outcome {
         self.steps += 1;
+        self.context.beat();
         self.stage.path.push(Part::Step(index, step.value.verb()));
         self.stage.span = step.span;
         let result = self.execute(&step.value);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mmsb_engine::device::Device;
 use mmsb_engine::{Bus, SteppingClock};
@@ -57,10 +57,21 @@ pub struct Context {
     pub grain: Grain,
     /// Called now and then while a trace runs, or crashes are tried; then bytes are moments.
     pub progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+    /// Counted up whenever a step begins, on whichever thread, so that whoever waits can tell slow from stuck.
+    pub pulse: Option<Arc<AtomicU64>>,
     /// The real directory on which the run goes on where an earlier one was killed, whatever storage its options name.
     pub resume: Option<Resume>,
     /// Told what a run that resumes comes to.
     pub on_milestone: Option<OnMilestone>,
+}
+
+impl Context {
+    /// Says that a step begins.
+    pub(crate) fn beat(&self) {
+        if let Some(pulse) = &self.pulse {
+            pulse.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl std::fmt::Debug for Context {
@@ -165,8 +176,15 @@ pub(crate) const STEP_NS: u64 = 1_000;
 /// `concurrent` leaves the order of commits open. Never panics; a panic of the engine is a failure like any other.
 #[must_use]
 pub fn run(scenario: &Scenario, cell: &Cell, context: &Context) -> Outcome {
-    let scenario = cell.apply(scenario);
-    let mut world = match World::new(&scenario, context) {
+    let applied;
+    // Nothing to put in: most scenarios have no matrix, and a copy costs as much as some steps.
+    let scenario = if cell.values.is_empty() && scenario.matrix.is_none() {
+        scenario
+    } else {
+        applied = cell.apply(scenario);
+        &applied
+    };
+    let mut world = match World::new(scenario, context) {
         Ok(world) => world,
         Err(fault) => {
             let fault = fault.at(|| {
@@ -178,7 +196,7 @@ pub fn run(scenario: &Scenario, cell: &Cell, context: &Context) -> Outcome {
             return outcome(Totals::default(), Some(*fault));
         }
     };
-    let result = catch_unwind(AssertUnwindSafe(|| world.scenario(&scenario)));
+    let result = catch_unwind(AssertUnwindSafe(|| world.scenario(scenario)));
     let result = result.unwrap_or_else(|panic| {
         let what = panic_text(&*panic);
         Err(Fault::new(format!("panicked: {what}"))
@@ -312,6 +330,7 @@ impl<'c> World<'c> {
     /// Executes one step, and says where it stands if it fails.
     pub(crate) fn step(&mut self, index: usize, step: &Located<Step>) -> failure::Outcome {
         self.totals.steps += 1;
+        self.context.beat();
         self.stage.path.push(Part::Step(index, step.value.verb()));
         self.stage.span = step.span;
         let result = self

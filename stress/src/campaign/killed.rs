@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::{env, fs};
 
 use mmsb_harness::kill::{self, Bounds, Limit};
@@ -49,7 +50,11 @@ pub(super) fn killed(
             duration: None,
         },
     };
-    let report = kill::run(&campaign, &spawn, &|_, _| {})?;
+    let report = kill::run(&campaign, &spawn, &|_, _| {
+        if let Some(pulse) = &environment.pulse {
+            pulse.fetch_add(1, Ordering::Relaxed);
+        }
+    })?;
     let failure = report.finding.as_ref().map(|finding| {
         let (path, message) = split(&finding.message);
         Found {

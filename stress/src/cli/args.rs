@@ -143,7 +143,7 @@ pub(super) struct RunArgs {
     /// End after so many scenarios, if that comes first.
     #[arg(long, value_name = "N")]
     pub(super) scenarios: Option<u64>,
-    /// A scenario that takes longer is a finding.
+    /// A scenario that stands still for longer is a finding, or takes ten times as long.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
     pub(super) timeout: Duration,
     /// One in so many scenarios has an expectation that must fail; 0 for none.

@@ -20,7 +20,7 @@ pub(super) fn worker(args: &WorkerArgs) -> Result<Exit, CommandError> {
         ..Environment::default()
     };
     // Whoever asked may be gone; then there is nobody to tell.
-    let served = worker::serve(io::stdin().lock(), io::stdout().lock(), &environment);
+    let served = worker::serve(io::stdin().lock(), io::stdout(), &environment);
     Ok(if served.is_ok() {
         Exit::Passed
     } else {

@@ -2,10 +2,7 @@
 
 mod args;
 mod child;
-mod exit;
-
 mod merge;
-mod output;
 mod progress;
 mod prove;
 mod repro;
@@ -16,6 +13,7 @@ pub(crate) use args::Arguments;
 pub(crate) use exit::Exit;
 
 use args::Command;
+use mmsb_harness::command::{exit, output};
 use output::Output;
 
 /// Does what the command line says.

@@ -43,7 +43,7 @@ pub(super) fn prove(args: &ProveArgs, out: &mut Output) -> Result<Exit, CommandE
     }
     let mut proofs: Vec<Proof> = Vec::new();
     for (name, about) in wanted {
-        let proof = one(args, name, about, &stop)?;
+        let proof = best(args, name, about, &stop)?;
         if stop.load(Ordering::Relaxed) {
             break;
         }
@@ -74,13 +74,46 @@ pub(super) fn prove(args: &ProveArgs, out: &mut Output) -> Result<Exit, CommandE
     })
 }
 
-fn one(
+/// A bug that was found with a scenario that is too long is looked for so many times more, with other seeds: what is found first may
+/// be a place from which no single change leads to a shorter one.
+const MORE_TRIES: u32 = 2;
+
+/// What became of a bug; of several times, the one that came to the shortest scenario.
+fn best(
     args: &ProveArgs,
     name: &str,
     about: &str,
     stop: &AtomicBool,
 ) -> Result<Proof, CommandError> {
-    let directory = args.out.join(name);
+    let mut best = one(args, name, about, 0, stop)?;
+    for number in 1..=MORE_TRIES {
+        if !best.is_too_large() || stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let other = one(args, name, about, number, stop)?;
+        let steps = |proof: &Proof| proof.finding.as_ref().map(|it| it.steps_after);
+        let is_shorter = other.passes_without
+            && steps(&other).is_some_and(|len| steps(&best).is_none_or(|known| len < known));
+        let found_in = best.found_in + other.found_in;
+        if is_shorter {
+            best = other;
+        }
+        best.found_in = found_in;
+    }
+    Ok(best)
+}
+
+fn one(
+    args: &ProveArgs,
+    name: &str,
+    about: &str,
+    number: u32,
+    stop: &AtomicBool,
+) -> Result<Proof, CommandError> {
+    let directory = match number {
+        0 => args.out.join(name),
+        number => args.out.join(format!("{name}-{number}")),
+    };
     // What an earlier proof has left there is of another build.
     if directory.exists() {
         fs::remove_dir_all(&directory).map_err(CommandError::of)?;
@@ -88,6 +121,9 @@ fn one(
     let program = std::env::current_exe().map_err(CommandError::of)?;
     let mut options = Options::new(directory, program);
     options.seed_from.clone_from(&args.seed_from);
+    if number > 0 {
+        options.seed_from.push_str(&format!(" {number}"));
+    }
     options.duration = args.budget;
     if name == CONTROL {
         options.duration = args.budget.min(std::time::Duration::from_secs(40));
@@ -101,9 +137,7 @@ fn one(
 fn line(proof: &Proof) -> String {
     let word = match &proof.finding {
         _ if proof.is_good() => styled(GOOD, "ok"),
-        Some(finding) if proof.passes_without && !proof.is_small(finding.steps_after) => {
-            styled(BAD, "TOO LARGE")
-        }
+        Some(_) if proof.is_too_large() => styled(BAD, "TOO LARGE"),
         Some(_) if proof.name != CONTROL => styled(BAD, "SOMETHING ELSE"),
         Some(_) => styled(BAD, "FOUND"),
         None => styled(BAD, "SURVIVED"),

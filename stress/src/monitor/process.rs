@@ -14,6 +14,34 @@ pub fn rss_bytes(process: u32) -> Option<u64> {
     Some(resident * KERNEL_PAGE_BYTES)
 }
 
+/// As [`rss_bytes`], of a process and of those that its first thread has started.
+#[must_use]
+pub fn family_rss_bytes(process: u32) -> u64 {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    let children = children.unwrap_or_default();
+    let children = children
+        .split_ascii_whitespace()
+        .filter_map(|id| id.parse().ok());
+    std::iter::once(process)
+        .chain(children)
+        .filter_map(rss_bytes)
+        .sum()
+}
+
+/// Whether a thread of a process runs, would run if there was a processor for it, or waits for a disk. Where that is not known, no.
+#[must_use]
+pub fn is_busy(process: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{process}/task"));
+    threads.into_iter().flatten().flatten().any(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The name, in parentheses, may hold anything.
+        let state = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.chars().next());
+        matches!(state, Some('R' | 'D'))
+    })
+}
+
 /// Open descriptors of a process.
 #[must_use]
 pub fn descriptors(process: u32) -> Option<u64> {
@@ -45,5 +73,9 @@ mod tests {
         assert!(descriptors(id).unwrap() > before.saturating_sub(1));
         drop(file);
         assert_eq!(rss_bytes(u32::MAX), None);
+        assert_eq!(family_rss_bytes(u32::MAX), 0);
+        assert!(family_rss_bytes(id) > 100_000);
+        // Whoever asks runs.
+        assert!(is_busy(id));
     }
 }

@@ -18,6 +18,10 @@ pub struct Sample {
     pub own_rss_bytes: u64,
     /// Resident memory of the largest worker, in bytes.
     pub worker_rss_bytes: u64,
+    /// The least that the worker which keeps most had between two scenarios, since the last sample, in bytes; 0 if it was not
+    /// looked.
+    #[serde(default)]
+    pub resting_rss_bytes: u64,
     /// Open descriptors of the runner.
     pub descriptors: u64,
     /// Open descriptors of the worker that has most.

@@ -10,7 +10,7 @@ const MINIMA: &[(&str, usize)] = &[
     ("delta-diff-misses-tail", 4),
     ("delta-mask-shifted", 3),
     ("log-sync-skips-older-segments", 4),
-    ("log-checksum-too-short", 13),
+    ("log-checksum-too-short", 8),
     ("log-acknowledged-unsynced", 5),
     ("log-sync-error-forgotten", 2),
     ("log-flush-left-out", 5),
@@ -29,10 +29,10 @@ const MINIMA: &[(&str, usize)] = &[
     ("wave-window-off-by-one", 8),
     ("wave-failure-forgotten", 9),
     ("wave-deferred-dropped", 7),
-    ("graph-siblings-forgotten", 14),
+    ("graph-siblings-forgotten", 8),
     ("view-behind", 4),
     ("event-loss-not-counted", 5),
-    ("event-forgets-frees", 14),
+    ("event-forgets-frees", 8),
     ("page-epoch-not-moved", 5),
 ];
 

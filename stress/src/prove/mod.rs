@@ -34,6 +34,8 @@ pub struct Proof {
     pub finding: Option<Finding>,
     /// What leaks, as far as the run was long enough to say.
     pub leak: Option<String>,
+    /// How often it was found, until the scenario was short enough or no more was tried.
+    pub found_in: u32,
     /// The fewest steps that are known to show it.
     pub known_minimum: Option<usize>,
     /// Whether the scenario that shows it passes when no bug is live: else something else was found.
@@ -53,6 +55,14 @@ impl Proof {
             }
             None => self.name == CONTROL && self.leak.is_none(),
         }
+    }
+
+    /// Whether the bug was found, with a scenario that is longer than it may be.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        let finding = self.finding.as_ref();
+        let is_large = finding.is_some_and(|it| !self.is_small(it.steps_after));
+        self.name != CONTROL && !is_leak(&self.name) && self.passes_without && is_large
     }
 
     /// Whether so many steps are at most twice as many as are needed, as far as that is known.
@@ -134,6 +144,7 @@ pub fn prove(
     });
     Ok(Proof {
         leak,
+        found_in: 1,
         known_minimum: minima::of(name),
         name: name.to_owned(),
         about: about.to_owned(),

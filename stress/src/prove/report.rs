@@ -10,16 +10,17 @@ pub fn markdown(proofs: &[Proof]) -> String {
     let killed = proofs.iter().filter(|proof| proof.is_good()).count();
     let mut out = format!("{killed} of {} came as they must.\n\n", proofs.len());
     out.push_str(
-        "| planted bug | found | scenarios | seconds | campaign | steps found → minimal | known minimum | what showed it |\n\
+        "| planted bug | found, times | scenarios | seconds | campaign | steps found → minimal | known minimum | what showed it |\n\
          | --- | --- | ---: | ---: | --- | ---: | ---: | --- |\n",
     );
     for proof in proofs {
         let _ = match &proof.finding {
             Some(finding) => writeln!(
                 out,
-                "| `{}`: {} | yes | {} | {:.1} | {} | {} → {} | {} | {} |",
+                "| `{}`: {} | yes, {} | {} | {:.1} | {} | {} → {} | {} | {} |",
                 proof.name,
                 proof.about,
+                proof.found_in,
                 proof.scenarios,
                 proof.elapsed_s,
                 finding.job.campaign,

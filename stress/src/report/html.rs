@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::plot::{Line, Range, plot, ranges};
-use super::summary::{descriptor_leak, duration, leak, quantiles_ns, rate};
+use super::summary::{descriptor_leak, duration, leak, mebibytes, quantiles_ns, rate};
 use crate::campaign::Coverage;
 use crate::monitor::{Leak, Sample, WARM_UP};
 use crate::run::{Finding, State, Verdict};
@@ -43,7 +43,7 @@ fn head(out: &mut String, state: &State) {
     let _ = writeln!(
         out,
         "<p>{} scenarios and {} steps in {:.0} s, {:.0} steps a second. {} canaries failed, as they must.{stopped}</p>\
-         <p class=\"dim\">Seeds drawn from <code>{}</code>, shard {}; {} workers were replaced.</p>",
+         <p class=\"dim\">Seeds drawn from <code>{}</code>, shard {}; workers replaced: {}.</p>",
         state.scenarios(),
         state.steps(),
         state.elapsed_s,
@@ -128,8 +128,9 @@ fn over_time(out: &mut String, state: &State) {
             .map(|at| (at.at_s, to_f64(of(at)) / f64::from(1 << 20)))
             .collect::<Vec<_>>()
     };
-    let (workers, runner) = (
+    let (workers, resting, runner) = (
         memory(|at| at.worker_rss_bytes),
+        memory(|at| at.resting_rss_bytes),
         memory(|at| at.own_rss_bytes),
     );
     out.push_str(&plot(
@@ -138,7 +139,7 @@ fn over_time(out: &mut String, state: &State) {
             Line {
                 label: "slope of the steady part",
                 class: "fit",
-                points: fitted(&workers, state.worker_leak()),
+                points: fitted(&resting, state.worker_leak()),
             },
             Line {
                 label: "",
@@ -147,8 +148,13 @@ fn over_time(out: &mut String, state: &State) {
             },
             Line {
                 label: "largest worker",
-                class: "one",
+                class: "three",
                 points: workers,
+            },
+            Line {
+                label: "between scenarios",
+                class: "one",
+                points: resting,
             },
             Line {
                 label: "runner",
@@ -158,6 +164,11 @@ fn over_time(out: &mut String, state: &State) {
         ],
         |value| format!("{value:.0}"),
     ));
+    let _ = writeln!(
+        out,
+        "<p class=\"dim\" id=\"peak\">All processes together had {} at most.</p>",
+        mebibytes(state.peak_rss_bytes)
+    );
     for (who, verdict, words) in [
         (
             "Workers' memory",

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 /// Width and height of the plot in its own units; the page scales it.
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 180.0;
-/// Room for the figures at the left and below.
-const LEFT: f64 = 56.0;
+/// Room for words at the left, above and below, as large as they are on a phone, where the plot is small and they are not.
+const LEFT: f64 = 88.0;
+const ABOVE: f64 = 16.0;
 const BELOW: f64 = 22.0;
 
 /// One line of a plot.
@@ -23,7 +24,7 @@ pub(super) fn plot(title: &str, lines: &[Line<'_>], figure: impl Fn(f64) -> Stri
     let max_x = points().map(|point| point.0).fold(1.0, f64::max);
     let max_y = points().map(|point| point.1).fold(0.0, f64::max).max(1e-9) * 1.1;
     let x = |value: f64| LEFT + value / max_x * (WIDTH - LEFT - 8.0);
-    let y = |value: f64| HEIGHT - BELOW - value / max_y * (HEIGHT - BELOW - 8.0);
+    let y = |value: f64| HEIGHT - BELOW - value / max_y * (HEIGHT - BELOW - ABOVE);
     let mut out = format!(
         "<figure><figcaption>{title}</figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">"
     );

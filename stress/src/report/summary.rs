@@ -47,6 +47,8 @@ pub struct Summary {
     pub workloads: BTreeMap<String, u64>,
     /// Workers that were replaced because they had grown, died or hung.
     pub replaced_workers: u64,
+    /// The most memory that the runner, its workers and their children had resident together, in bytes.
+    pub peak_rss_bytes: u64,
     /// Whether the runner leaks.
     pub own_memory: Leak,
     /// Whether the workers leak, in which the engine is.
@@ -116,6 +118,7 @@ impl Summary {
             campaigns: campaigns.collect(),
             workloads: state.workloads.clone(),
             replaced_workers: state.replaced_workers,
+            peak_rss_bytes: state.peak_rss_bytes,
             own_memory: state.own_leak(),
             worker_memory: state.worker_leak(),
             worker_descriptors: state.descriptor_leak(),
@@ -191,6 +194,11 @@ pub fn text(state: &State) -> String {
         }
         out.push('\n');
     }
+    let _ = writeln!(
+        out,
+        "  memory of all processes: {} at most",
+        mebibytes(state.peak_rss_bytes)
+    );
     let _ = writeln!(out, "  workers' memory: {}", leak(state.worker_leak()));
     let _ = writeln!(
         out,
@@ -199,6 +207,11 @@ pub fn text(state: &State) -> String {
     );
     let _ = write!(out, "  runner's memory: {}", leak(state.own_leak()));
     out
+}
+
+/// Bytes for people.
+pub(super) fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
 }
 
 /// Nanoseconds for people.

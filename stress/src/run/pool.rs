@@ -65,7 +65,9 @@ pub fn run(
             state,
             running: BTreeMap::new(),
             processes: BTreeMap::new(),
+            resting: BTreeMap::new(),
             minimising: 0,
+            meanwhile: BTreeMap::new(),
             error: None,
         }),
     };
@@ -105,8 +107,63 @@ struct Shared {
     known: BTreeSet<Signature>,
     running: BTreeMap<usize, Job>,
     processes: BTreeMap<usize, u32>,
+    /// What each worker keeps between scenarios.
+    resting: BTreeMap<usize, Resting>,
     minimising: usize,
+    /// How often a failure came again while it was being made small.
+    meanwhile: BTreeMap<Signature, u64>,
     error: Option<RunError>,
+}
+
+/// Memory that a worker keeps between scenarios, in bytes.
+#[derive(Clone, Copy)]
+struct Resting {
+    /// The least since the last sample.
+    least: u64,
+    last: u64,
+}
+
+impl Shared {
+    /// Takes note of what a scenario came to; `is_news` says that what it found is noted as a finding of its own.
+    fn note(
+        &mut self,
+        turn: Turn,
+        done: &Done,
+        took: Duration,
+        found: Option<&Found>,
+        is_news: bool,
+    ) {
+        let job = turn.job;
+        let state = &mut self.state;
+        let of = state.campaigns.entry(job.campaign).or_default();
+        of.pending.remove(&turn.nth);
+        of.scenarios += 1;
+        of.steps += done.steps;
+        of.commits += done.commits;
+        of.written_bytes += done.written_bytes;
+        of.kills += done.kills;
+        of.busy_s += took.as_secs_f64();
+        of.latency
+            .record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        let sang = job.canary && found.is_some_and(is_canary);
+        of.canaries += u64::from(sang);
+        if !done.workload.is_empty() {
+            *state.workloads.entry(done.workload.clone()).or_default() += 1;
+        }
+        state.coverage.add(&done.coverage);
+        if job.canary && found.is_none() {
+            state.silent.push((job.campaign, job.seed));
+        }
+        let Some(found) = found.filter(|_| !sang && !is_news) else {
+            return;
+        };
+        let mut known = state.findings.iter_mut();
+        match known.find(|finding| finding.signature == found.signature) {
+            Some(finding) => finding.count += 1,
+            // It is still being made small.
+            None => *self.meanwhile.entry(found.signature.clone()).or_default() += 1,
+        }
+    }
 }
 
 struct Pool<'a> {
@@ -170,10 +227,18 @@ impl Pool<'_> {
 
     fn sample(&self, shared: &mut Shared) {
         let at_s = shared.state.elapsed_s;
-        if !self.options.monitor || !shared.state.series.is_due(at_s) {
+        if !self.options.monitor {
             return;
         }
         let own = std::process::id();
+        // Looked at each time, as a peak may be short.
+        let workers = shared.processes.values().copied();
+        let all_bytes = monitor::rss_bytes(own).unwrap_or_default()
+            + workers.map(monitor::family_rss_bytes).sum::<u64>();
+        shared.state.peak_rss_bytes = shared.state.peak_rss_bytes.max(all_bytes);
+        if !shared.state.series.is_due(at_s) {
+            return;
+        }
         let of_workers = |figure: fn(u32) -> Option<u64>| {
             let figures = shared.processes.values().filter_map(|id| figure(*id));
             figures.max().unwrap_or_default()
@@ -184,10 +249,20 @@ impl Pool<'_> {
             scenarios: shared.state.scenarios(),
             own_rss_bytes: monitor::rss_bytes(own).unwrap_or_default(),
             worker_rss_bytes: of_workers(monitor::rss_bytes),
+            resting_rss_bytes: shared
+                .resting
+                .values()
+                .map(|of| of.least)
+                .max()
+                .unwrap_or(0),
             descriptors: monitor::descriptors(own).unwrap_or_default(),
             worker_descriptors: of_workers(monitor::descriptors),
         };
         shared.state.series.push(sample);
+        shared
+            .resting
+            .values_mut()
+            .for_each(|of| of.least = of.last);
     }
 
     /// One worker's turns.
@@ -238,13 +313,23 @@ impl Pool<'_> {
         {
             let mut shared = self.shared.lock();
             shared.running.remove(&number);
-            if before.is_some() && worker.id() != before {
+            // At the end of a run they are ended, and not replaced.
+            let is_replaced = before.is_some() && worker.id() != before;
+            if is_replaced && answer != Answer::Stopped {
                 shared.state.replaced_workers += 1;
             }
             match worker.id() {
                 Some(id) => shared.processes.insert(number, id),
                 None => shared.processes.remove(&number),
             };
+            if let Some(last) = worker.resting_bytes() {
+                let of = shared.resting.entry(number);
+                let of = of.or_insert(Resting { least: last, last });
+                *of = Resting {
+                    least: of.least.min(last),
+                    last,
+                };
+            }
         }
         match &answer {
             // It stays among those under way, and comes first if the run goes on.
@@ -257,49 +342,29 @@ impl Pool<'_> {
             _ => Done::default(),
         };
         let found = found(campaign, &answer);
-        let news = self.note(turn, &done, took, found.as_ref());
-        match (news, found) {
-            (true, Some(found)) => self.settle(turn, &done, &found, timeout, worker),
-            _ => Ok(()),
+        let news = found.as_ref().filter(|found| self.is_news(turn.job, found));
+        // Counted when it is settled and not before: a run that dies until then does it again when it goes on.
+        let finding = news.map(|found| self.settle(turn, &done, found, timeout, worker));
+        let mut shared = self.shared.lock();
+        shared.minimising -= usize::from(finding.is_some());
+        let finding = finding.transpose()?;
+        shared.note(turn, &done, took, found.as_ref(), finding.is_some());
+        if let Some(mut finding) = finding {
+            finding.count += shared.meanwhile.remove(&finding.signature).unwrap_or(0);
+            shared.state.findings.push(finding);
         }
+        Ok(())
     }
 
-    /// Takes note of what a scenario came to. `true` says that it failed in a way that was not known.
-    fn note(&self, turn: Turn, done: &Done, took: Duration, found: Option<&Found>) -> bool {
-        let mut shared = self.shared.lock();
-        let job = turn.job;
-        let state = &mut shared.state;
-        let of = state.campaigns.entry(job.campaign).or_default();
-        of.pending.remove(&turn.nth);
-        of.scenarios += 1;
-        of.steps += done.steps;
-        of.commits += done.commits;
-        of.written_bytes += done.written_bytes;
-        of.kills += done.kills;
-        of.busy_s += took.as_secs_f64();
-        of.latency
-            .record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
-        let sang = job.canary && found.is_some_and(is_canary);
-        of.canaries += u64::from(sang);
-        if !done.workload.is_empty() {
-            *state.workloads.entry(done.workload.clone()).or_default() += 1;
-        }
-        state.coverage.add(&done.coverage);
-        if job.canary && found.is_none() {
-            state.silent.push((job.campaign, job.seed));
-        }
-        let Some(found) = found.filter(|_| !sang) else {
+    /// Whether a failure is none that was known. Then whoever asks has to settle it.
+    fn is_news(&self, job: Job, found: &Found) -> bool {
+        if job.canary && is_canary(found) {
             return false;
-        };
-        if shared.known.insert(found.signature.clone()) {
-            shared.minimising += 1;
-            return true;
         }
-        let known = shared.state.findings.iter_mut();
-        for finding in known.filter(|finding| finding.signature == found.signature) {
-            finding.count += 1;
-        }
-        false
+        let mut shared = self.shared.lock();
+        let is_news = shared.known.insert(found.signature.clone());
+        shared.minimising += usize::from(is_news);
+        is_news
     }
 
     /// What a kill found may show without one, and then can be made small in a moment.
@@ -340,7 +405,7 @@ impl Pool<'_> {
         found: &Found,
         timeout: Duration,
         worker: &mut Worker,
-    ) -> Result<(), RunError> {
+    ) -> Result<Finding, RunError> {
         let made =
             crate::workload::make(turn.job.campaign.flavour(), turn.job.seed, turn.job.canary);
         let scenario = done
@@ -359,18 +424,14 @@ impl Pool<'_> {
             budget: self.options.budget,
             seed_from: &self.options.seed_from,
         };
-        let finding: Result<Finding, RunError> = case.settle(worker, &self.options.out, self.stop);
-        let mut shared = self.shared.lock();
-        shared.minimising -= 1;
-        let mut finding = finding?;
+        let mut finding = case.settle(worker, &self.options.out, self.stop)?;
         if self.stop.load(Ordering::Relaxed) && finding.reproduction == Reproduction::Never {
             // It was not given the time to show itself again.
             finding
                 .message
                 .push_str("\n(the run was stopped before this was tried again)");
         }
-        shared.state.findings.push(finding);
-        Ok(())
+        Ok(finding)
     }
 }
 

@@ -49,6 +49,9 @@ pub struct State {
     pub series: Series,
     /// Workers that were replaced because they had grown, died or hung.
     pub replaced_workers: u64,
+    /// The most memory that the runner, its workers and their children had resident together, in bytes.
+    #[serde(default)]
+    pub peak_rss_bytes: u64,
     /// How long the steady part has to be before anything is said of leaks, in seconds.
     #[serde(default = "min_steady_s")]
     pub min_steady_s: f64,
@@ -126,6 +129,7 @@ impl State {
             silent: Vec::new(),
             series: Series::new(SAMPLE_S),
             replaced_workers: 0,
+            peak_rss_bytes: 0,
             min_steady_s: MIN_STEADY_S,
         }
     }
@@ -202,7 +206,16 @@ impl State {
     }
 
     fn judged(&self, noise: f64, of: impl Fn(&Sample) -> u64) -> Leak {
-        let points = self.series.samples().iter();
+        self.judged_of(noise, |_| true, of)
+    }
+
+    fn judged_of(
+        &self,
+        noise: f64,
+        wanted: impl Fn(&Sample) -> bool,
+        of: impl Fn(&Sample) -> u64,
+    ) -> Leak {
+        let points = self.series.samples().iter().filter(|at| wanted(at));
         let points: Vec<_> = points.map(|at| (at.at_s, at.steps, of(at))).collect();
         judge(&points, self.min_steady_s, noise)
     }
@@ -213,16 +226,24 @@ impl State {
         self.judged(NOISE_BYTES, |at| at.own_rss_bytes)
     }
 
-    /// Whether the workers, in which the engine is, leak memory.
+    /// Whether the workers, in which the engine is, leak memory: by what they keep between scenarios, as what they need for one
+    /// says how large it is.
     #[must_use]
     pub fn worker_leak(&self) -> Leak {
-        self.judged(NOISE_BYTES, |at| at.worker_rss_bytes)
+        let is_known = |at: &Sample| at.resting_rss_bytes > 0;
+        if self.series.samples().iter().any(is_known) {
+            self.judged_of(NOISE_BYTES, is_known, |at| at.resting_rss_bytes)
+        } else {
+            self.judged(NOISE_BYTES, |at| at.worker_rss_bytes)
+        }
     }
 
     /// Whether the workers leak descriptors; figures are of descriptors in the place of bytes.
     #[must_use]
     pub fn descriptor_leak(&self) -> Leak {
-        self.judged(NOISE_DESCRIPTORS, |at| at.worker_descriptors)
+        // While no worker runs, as at the end of a run, there is nothing that could hold any.
+        let is_known = |at: &Sample| at.worker_descriptors > 0;
+        self.judged_of(NOISE_DESCRIPTORS, is_known, |at| at.worker_descriptors)
     }
 
     /// Whether anything leaks.
@@ -282,6 +303,27 @@ mod tests {
     }
 
     #[test]
+    fn what_scenarios_need_is_no_leak_and_what_stays_after_them_is() {
+        for (grows, wanted) in [(0, Verdict::Passed), (1u64, Verdict::Failed)] {
+            let mut state = State::new("text", Shard::default(), 50);
+            state.campaigns.entry(Campaign::Sim).or_default().scenarios = 1;
+            for second in 0..300u32 {
+                let at = u64::from(second);
+                state.series.push(Sample {
+                    at_s: f64::from(second),
+                    // Scenarios get larger and larger.
+                    worker_rss_bytes: (30 + at) << 20,
+                    // The first sample comes before the first scenario has ended.
+                    resting_rss_bytes: u64::from(second > 0)
+                        * ((20 << 20) + at * grows * (1 << 18)),
+                    ..Sample::default()
+                });
+            }
+            assert_eq!(state.verdict(), wanted);
+        }
+    }
+
+    #[test]
     fn a_leak_fails_a_run_that_found_nothing() {
         for grows in [0, 1u64] {
             let mut state = State::new("text", Shard::default(), 50);
@@ -294,6 +336,11 @@ mod tests {
                     ..Sample::default()
                 });
             }
+            // The last sample comes when the workers are gone.
+            state.series.push(Sample {
+                at_s: 300.0,
+                ..Sample::default()
+            });
             let wanted = [Verdict::Passed, Verdict::Failed];
             assert_eq!(Some(&state.verdict()), wanted.get(grows as usize));
         }

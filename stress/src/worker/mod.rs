@@ -4,6 +4,7 @@
 mod process;
 mod protocol;
 mod serve;
+mod trim;
 
 pub use process::{Answer, Limits, Worker, WorkerError};
 pub use protocol::{Reply, Request};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fs, thread};
 
 use thiserror::Error;
@@ -53,11 +53,29 @@ pub struct WorkerError {
 /// How often it is looked whether the wait is called off.
 const TICK: Duration = Duration::from_millis(50);
 
+/// A job that goes on may take so many times as long as one that does not.
+const PATIENCE: u32 = 10;
+
+/// How long an answer was waited for. Counted in ticks: on a busy machine they take longer, as everything does.
+#[derive(Default)]
+struct Waited {
+    in_all: Duration,
+    since_beat: Duration,
+}
+
+impl Waited {
+    fn tick(&mut self) {
+        self.in_all += TICK;
+        self.since_beat += TICK;
+    }
+}
+
 /// A process that does jobs. It ends with this value.
 #[derive(Debug)]
 pub struct Worker {
     limits: Limits,
     running: Option<Running>,
+    resting_bytes: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -74,6 +92,7 @@ impl Worker {
         Self {
             limits,
             running: None,
+            resting_bytes: None,
         }
     }
 
@@ -83,7 +102,15 @@ impl Worker {
         self.running.as_ref().map(|running| running.child.id())
     }
 
-    /// Has a job done, and waits for it.
+    /// Memory that it kept after the last job that it has done, in bytes, as far as that is known.
+    #[must_use]
+    pub const fn resting_bytes(&self) -> Option<u64> {
+        self.resting_bytes
+    }
+
+    /// Has a job done, and waits for it: for as long as it goes on, up to ten times the timeout, and for the timeout when
+    /// it does not. Waiting is measured in what this process gets of the processor, so that a busy machine is not taken for a job
+    /// that hangs; and a job of which a thread runs, or would run, or waits for a disk, does not hang yet.
     ///
     /// # Errors
     /// When no worker can be started.
@@ -93,8 +120,10 @@ impl Worker {
         timeout: Duration,
         stop: &AtomicBool,
     ) -> Result<Answer, WorkerError> {
-        let start = Instant::now();
+        let mut waited = Waited::default();
         if self.running.is_none() {
+            // Of a run that was killed itself, nobody has removed what was under way.
+            self.clean();
             self.running = Some(start_one(&self.limits)?);
         }
         let answer = self.running.as_mut().map(|running| running.ask(request));
@@ -111,23 +140,30 @@ impl Worker {
             };
             match running.replies.recv_timeout(TICK) {
                 Ok(Reply::Done(done)) => {
-                    self.replace_if_large();
+                    self.rest();
                     return Ok(Answer::Done(Box::new(done)));
                 }
                 Ok(Reply::Error(message)) => return Ok(Answer::Failed(message)),
-                Err(RecvTimeoutError::Timeout) if start.elapsed() > timeout => {
-                    self.kill();
-                    return Ok(Answer::Hung);
+                Ok(Reply::Alive(_)) => waited.since_beat = Duration::ZERO,
+                Err(RecvTimeoutError::Timeout) => {
+                    waited.tick();
+                    let is_stuck = || !monitor::is_busy(running.child.id());
+                    if waited.in_all > timeout * PATIENCE
+                        || waited.since_beat > timeout && is_stuck()
+                    {
+                        self.kill();
+                        return Ok(Answer::Hung);
+                    }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(self.died()),
             }
         }
     }
 
-    fn replace_if_large(&mut self) {
-        let rss_bytes = self.id().and_then(monitor::rss_bytes).unwrap_or_default();
-        if rss_bytes > self.limits.max_rss_bytes {
+    /// Looks at what the process keeps, now that it has nothing to do; one that keeps too much is replaced.
+    fn rest(&mut self) {
+        self.resting_bytes = self.id().and_then(monitor::rss_bytes);
+        if self.resting_bytes > Some(self.limits.max_rss_bytes) {
             self.kill();
         }
     }

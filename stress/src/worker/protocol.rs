@@ -17,6 +17,8 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
+    /// It goes on: so many steps were begun so far.
+    Alive(u64),
     /// It was done.
     Done(Done),
     /// It could not be done.

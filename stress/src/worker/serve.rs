@@ -1,32 +1,101 @@
 //! What a worker does: job after job, until its input ends.
 
 use std::io::{self, BufRead, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use mmsb_harness::scenario::parse_str;
+use parking_lot::Mutex;
 
 use super::protocol::{Reply, Request};
+use super::trim::trim;
 use crate::campaign::{Environment, execute, execute_scenario};
 
-/// Answers every request of the input.
+/// How often it is told that a job goes on.
+const BEAT: Duration = Duration::from_millis(250);
+
+/// Answers every request of the input. Meanwhile it tells now and then how many steps were begun, if more were.
 ///
 /// # Errors
 /// When the input or the output fails, which they do when whoever asked is gone.
 pub fn serve(
     input: impl BufRead,
-    mut output: impl Write,
+    output: impl Write + Send,
     environment: &Environment,
 ) -> io::Result<()> {
-    for line in input.lines() {
-        let reply = match serde_json::from_str::<Request>(&line?) {
-            Ok(request) => answer(&request, environment),
-            Err(error) => Reply::Error(format!("what was asked is no request: {error}")),
-        };
-        let mut text = serde_json::to_string(&reply)?;
-        text.push('\n');
-        output.write_all(text.as_bytes())?;
-        output.flush()?;
+    let pulse = Arc::new(AtomicU64::new(0));
+    let environment = Environment {
+        pulse: Some(Arc::clone(&pulse)),
+        ..environment.clone()
+    };
+    let output = Mutex::new(Output {
+        output,
+        busy: false,
+    });
+    thread::scope(|scope| {
+        // Dropped at the end, which ends the thread.
+        let (_end, ended) = mpsc::channel::<()>();
+        let (output, pulse) = (&output, &pulse);
+        scope.spawn(move || tell(output, pulse, &ended));
+        for line in input.lines() {
+            let request = serde_json::from_str::<Request>(&line?);
+            output.lock().busy = true;
+            let reply = match request {
+                Ok(request) => answer(&request, &environment),
+                Err(error) => Reply::Error(format!("what was asked is no request: {error}")),
+            };
+            let text = line_of(&reply)?;
+            drop(reply);
+            // Before the answer, as whoever reads it looks at what this process keeps.
+            trim();
+            let mut output = output.lock();
+            output.busy = false;
+            output.write(&text)?;
+        }
+        Ok(())
+    })
+}
+
+/// Where answers go.
+struct Output<W> {
+    output: W,
+    /// Whether a job is under way.
+    busy: bool,
+}
+
+impl<W: Write> Output<W> {
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        self.output.write_all(text.as_bytes())?;
+        self.output.flush()
     }
-    Ok(())
+}
+
+fn line_of(reply: &Reply) -> io::Result<String> {
+    let mut text = serde_json::to_string(reply)?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// Tells that a job goes on, for as long as there is anybody to tell.
+fn tell<W: Write>(output: &Mutex<Output<W>>, pulse: &AtomicU64, ended: &mpsc::Receiver<()>) {
+    let mut told = 0;
+    while ended.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+        let steps = pulse.load(Ordering::Relaxed);
+        let mut output = output.lock();
+        if !output.busy || steps == told {
+            continue;
+        }
+        told = steps;
+        let Ok(text) = line_of(&Reply::Alive(steps)) else {
+            return;
+        };
+        if output.write(&text).is_err() {
+            return;
+        }
+    }
 }
 
 fn answer(request: &Request, environment: &Environment) -> Reply {
@@ -80,6 +149,7 @@ mod tests {
             .unwrap()
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
+            .filter(|reply| !matches!(reply, Reply::Alive(_)))
             .collect();
         assert!(matches!(&replies[0], Reply::Done(done) if done.failure.is_none()));
         assert!(matches!(&replies[1], Reply::Error(text) if text.contains("no request")));

@@ -39,7 +39,7 @@ kinds! {
     /// Long chains of derived pages.
     DeepGraph = "deep-graph", 2;
     /// Pages and writes so long that they fill segments.
-    LargePages = "large-pages", 2;
+    LargePages = "large-pages", 3;
     /// Very many pages of a few bytes.
     TinyPages = "tiny-pages", 2;
     /// A checkpoint after every few commits.

@@ -44,6 +44,8 @@ const MAX_DOUBLINGS: u64 = 5;
 const LIVES: &[u64] = &[1, 1, 1, 8, 16, 32];
 /// Scenarios in which a bus lives longer are longer themselves, up to so many times.
 const MAX_LONGER: u64 = 8;
+/// Fewer where a step writes so much that the log, which is kept in memory, would come to a hundred MB.
+const MAX_LONGER_LARGE: u64 = 2;
 /// Fewer where the log is replayed again and again, each time from its beginning.
 const MAX_LONGER_REPLAYED: u64 = 2;
 /// A storm lasts for so many verbs at most.
@@ -64,6 +66,7 @@ pub fn make(flavour: Flavour, seed: u64, canary: bool) -> Made {
         let doublings = rng.below(MAX_DOUBLINGS + 1);
         let base = MIN_VERBS << doublings;
         let longer = match flavour {
+            Flavour::Simulated if kind == Kind::LargePages => MAX_LONGER_LARGE,
             Flavour::Simulated => MAX_LONGER,
             Flavour::Replayed => MAX_LONGER_REPLAYED,
             // Every sync of a real disk takes its time, and a scenario that takes too long is a finding.

@@ -62,23 +62,34 @@ pub(super) fn without_verbs(
     best
 }
 
-/// The scenario without pages that it can do without, each with the steps that name it or a page that derives from it.
+/// The scenario without pages that it can do without, with the steps that name one of them or a page that derives from it: first
+/// many at once, then fewer, then each, as a scenario may have hundreds.
 pub(super) fn without_pages(
     scenario: &Scenario,
     fails: &mut impl FnMut(&Scenario) -> bool,
 ) -> Scenario {
     let mut best = scenario.clone();
-    for name in page_names(scenario) {
-        let gone = with_descendants(&best, name);
-        let mut candidate = best.clone();
-        retain(&mut candidate.steps, &|step| !names_any(step, &gone));
-        candidate
-            .pages
-            .0
-            .retain(|(name, _)| !gone.contains(name.as_str()));
-        if candidate != best && !candidate.steps.is_empty() && fails(&candidate) {
-            best = candidate;
+    let mut names = page_names(scenario);
+    let mut stretch = names.len().div_ceil(2);
+    while stretch > 0 {
+        let mut at = 0;
+        while at < names.len() {
+            let some = names.iter().skip(at).take(stretch).cloned().collect();
+            let gone = with_descendants(&best, some);
+            let mut candidate = best.clone();
+            retain(&mut candidate.steps, &|step| !names_any(step, &gone));
+            candidate
+                .pages
+                .0
+                .retain(|(name, _)| !gone.contains(name.as_str()));
+            if candidate != best && !candidate.steps.is_empty() && fails(&candidate) {
+                best = candidate;
+                names.retain(|name| !gone.contains(name));
+            } else {
+                at += stretch;
+            }
         }
+        stretch /= 2;
     }
     best
 }
@@ -210,9 +221,9 @@ fn page_names(scenario: &Scenario) -> Vec<String> {
     names
 }
 
-/// A page and all pages that derive from it, as far as the steps that make them say.
-fn with_descendants(scenario: &Scenario, name: String) -> BTreeSet<String> {
-    let mut found = BTreeSet::from([name]);
+/// Pages and all that derive from them, as far as the steps that make them say.
+fn with_descendants(scenario: &Scenario, names: BTreeSet<String>) -> BTreeSet<String> {
+    let mut found = names;
     for (name, spec) in scenario.pages.iter() {
         if spec
             .derive

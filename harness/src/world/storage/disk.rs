@@ -24,7 +24,8 @@ const SECTOR_BYTES: usize = 512;
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     pub(super) names: BTreeMap<String, SharedContent>,
-    durable_names: BTreeMap<String, SharedContent>,
+    /// What names stood for before they changed, since names were last synced, oldest first: a sync costs nothing.
+    replaced: Vec<(String, Option<SharedContent>)>,
     next_file: u32,
     /// Moves on at each crash; handles of an earlier life are dead.
     pub(super) life: u64,
@@ -52,7 +53,6 @@ impl Disk {
             disk.next_file += 1;
             disk.names.insert(name, Arc::new(Mutex::new(content)));
         }
-        disk.durable_names = disk.names.clone();
         disk
     }
 
@@ -76,14 +76,34 @@ impl Disk {
         });
     }
 
+    /// Has a name stand for other content, or for nothing.
+    fn put_name(&mut self, name: &str, content: Option<SharedContent>) {
+        let old = match content {
+            Some(content) => self.names.insert(name.to_owned(), content),
+            None => self.names.remove(name),
+        };
+        self.replaced.push((name.to_owned(), old));
+    }
+
+    /// What a name stands for after a crash.
+    fn durable_name(&self, name: &str) -> Option<&SharedContent> {
+        let mut changes = self.replaced.iter();
+        changes
+            .find(|(changed, _)| changed == name)
+            .map_or_else(|| self.names.get(name), |(_, before)| before.as_ref())
+    }
+
     pub(super) fn create(&mut self, name: &str) -> SharedContent {
-        let next_file = &mut self.next_file;
-        let content = self.names.entry(name.to_owned()).or_insert_with(|| {
-            let content = Content::durable(*next_file, Vec::new());
-            *next_file += 1;
-            Arc::new(Mutex::new(content))
-        });
-        let content = Arc::clone(content);
+        let content = match self.names.get(name) {
+            Some(content) => Arc::clone(content),
+            None => {
+                let content = Content::durable(self.next_file, Vec::new());
+                self.next_file += 1;
+                let content = Arc::new(Mutex::new(content));
+                self.put_name(name, Some(Arc::clone(&content)));
+                content
+            }
+        };
         let (file, old_len) = {
             let mut content = content.lock();
             let old_len = content.len();
@@ -104,7 +124,9 @@ impl Disk {
     }
 
     pub(super) fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
-        let content = self.names.remove(from).ok_or_else(|| not_found(from))?;
+        let content = self.names.get(from).ok_or_else(|| not_found(from))?;
+        let content = Arc::clone(content);
+        self.put_name(from, None);
         let all_synced = |names: &BTreeMap<String, SharedContent>| {
             names
                 .iter()
@@ -118,7 +140,7 @@ impl Disk {
             self.oracle
                 .segment_goes(from, self.are_manifests_durable(), successor);
         }
-        self.names.insert(to.to_owned(), content);
+        self.put_name(to, Some(content));
         self.note(|| {
             Event::Effect(Effect::Rename {
                 from: from.to_owned(),
@@ -129,7 +151,10 @@ impl Disk {
     }
 
     pub(super) fn remove(&mut self, name: &str) -> io::Result<()> {
-        self.names.remove(name).ok_or_else(|| not_found(name))?;
+        if !self.names.contains_key(name) {
+            return Err(not_found(name));
+        }
+        self.put_name(name, None);
         if name.starts_with("log-") {
             let successor = self.successor_starts_durably(name);
             self.oracle
@@ -159,14 +184,13 @@ impl Disk {
             .iter()
             .filter(|(name, _)| name.starts_with("checkpoint-") && !name.ends_with(".tmp"))
             .all(|(name, content)| {
-                self.durable_names
-                    .get(name)
+                self.durable_name(name)
                     .is_some_and(|durable| Arc::ptr_eq(durable, content))
             })
     }
 
     pub(super) fn sync_names(&mut self) {
-        self.durable_names = self.names.clone();
+        self.replaced.clear();
         self.note(|| Event::SyncNames);
     }
 
@@ -338,7 +362,12 @@ impl Disk {
     pub(super) fn crash(&mut self) {
         self.life += 1;
         self.locked = false;
-        self.names = self.durable_names.clone();
+        while let Some((name, before)) = self.replaced.pop() {
+            match before {
+                Some(content) => self.names.insert(name, content),
+                None => self.names.remove(&name),
+            };
+        }
         for content in self.names.values() {
             content.lock().crash();
         }
@@ -364,6 +393,15 @@ impl Disk {
             .iter()
             .map(|(name, content)| (name.clone(), content.lock().seen()))
             .collect()
+    }
+
+    /// Whether a reader sees the same here and there.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        self.names.len() == other.names.len()
+            && self.names.iter().zip(&other.names).all(|(one, two)| {
+                one.0 == two.0
+                    && (Arc::ptr_eq(one.1, two.1) || one.1.lock().is_seen_as(&two.1.lock()))
+            })
     }
 
     /// What is met, if there is a fault at all.

@@ -89,6 +89,15 @@ impl SimulatedStorage {
         self.disk.lock().image().into_iter().collect()
     }
 
+    /// Whether another directory holds the same files with the same bytes, as a reader sees them. Nothing is copied.
+    #[must_use]
+    pub fn holds_the_same_as(&self, other: &Self) -> bool {
+        if Arc::ptr_eq(&self.disk, &other.disk) {
+            return true;
+        }
+        self.disk.lock().is_as(&other.disk.lock())
+    }
+
     /// The length of all files together.
     #[must_use]
     pub fn len_bytes(&self) -> u64 {

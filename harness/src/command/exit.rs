@@ -1,15 +1,15 @@
-//! What the command tells the shell.
+//! What a command tells the shell.
 
 use std::process::ExitCode;
 
-/// The exit code of the command.
+/// The exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
+pub enum Exit {
     /// Everything passed, or was done.
     Passed,
-    /// Something was found, a canary was silent, or a planted bug survived.
+    /// A scenario failed, or what was checked differs, or something was found.
     Failed,
-    /// The command was called wrongly or could not be carried out.
+    /// A file is no scenario, or the command was called wrongly or could not be carried out.
     Usage,
     /// Nothing ran.
     NothingRan,
