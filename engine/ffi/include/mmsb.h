@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 // The version of this header. Additions raise the low half, everything else the high half.
-#define MMSB_ABI_VERSION 65536
+#define MMSB_ABI_VERSION 65537
 
 // A page in host memory.
 #define MMSB_HOST 0
@@ -303,6 +303,18 @@ typedef struct {
     void (*destroy)(void *user_data);
 } mmsb_transform;
 
+// What a page of another process was when it was looked at.
+typedef struct {
+    // `sizeof(mmsb_moment)`, set by the caller.
+    uint64_t size;
+    // Even, and another number after each change.
+    uint64_t sequence;
+    // LSN of the last transaction that wrote to the page; 0 for none.
+    uint64_t lsn;
+    // How many transactions wrote to it; of a derived page, how many waves changed it.
+    uint64_t epoch;
+} mmsb_moment;
+
 // A page where it lies on a device.
 typedef struct {
     // `sizeof(mmsb_device_page)`, set by the caller.
@@ -538,6 +550,63 @@ int32_t mmsb_replay_view(uint64_t replay_handle, const uint64_t *pages, size_t c
 
 // Releases a state of the past.
 int32_t mmsb_replay_release(uint64_t replay_handle);
+
+// A descriptor of the memory of a page in host memory, from 4033 bytes on, for another process to map with `mmsb_shared_open`. Pass it
+// on by `fork` or through a Unix socket. It is the caller's to close; every call gives another one of the same memory.
+//
+// The other process sees the page's own memory and no other, and cannot change it. It ends, and is told, when the page is
+// freed, transferred or withdrawn, or the bus closed. Views of the page must not be held (`MMSB_VIEW_HELD`).
+//
+// # Safety
+// `descriptor` may be written to.
+int32_t mmsb_page_export(uint64_t bus,
+                         uint64_t page,
+                         int32_t *descriptor);
+
+// Ends the export of a page, if there is one. Who has mapped it keeps what was there last, and is told `shared.gone`.
+int32_t mmsb_page_withdraw(uint64_t bus, uint64_t page);
+
+// Maps a page that another process exported. The descriptor stays the caller's, and is needed no more. `page` (may be null) is
+// its id there; `bytes` (may be null) where it is mapped until `mmsb_shared_close`: these bytes change at any time, see
+// `mmsb_shared_begin`.
+//
+// # Safety
+// `shared` may be written to, `page` and `bytes` are null or may be.
+int32_t mmsb_shared_open(int32_t descriptor,
+                         uint64_t *shared,
+                         uint64_t *page,
+                         mmsb_bytes *bytes);
+
+// Copies `len` bytes of the page, from `offset` on, to `bytes`, as of one moment: `moment` (may be null) says which.
+//
+// It tries again for `wait_ns` while a commit changes the page: then `MMSB_BUSY` (`shared.changing`), also if the other process died
+// in the middle of one. A derived page that awaits a wave is `MMSB_BUSY` (`shared.behind`) until the other process reads it or
+// propagates, and `MMSB_GRAPH` if its transform failed. `MMSB_PAGE` (`shared.gone`) if the page is gone, `MMSB_STATE`
+// (`shared.closed`) if the bus was closed. A process that was killed closes nothing: what it committed last stays.
+//
+// # Safety
+// `len` bytes may be written to `bytes`; `moment` is null or a structure that says its size.
+int32_t mmsb_shared_read(uint64_t shared,
+                         uint64_t offset,
+                         uint8_t *bytes,
+                         size_t len,
+                         uint64_t wait_ns,
+                         mmsb_moment *moment);
+
+// Begins to read in place: what is read of the page between this and an `mmsb_shared_check` that agrees is of that moment. What
+// it does not agree to must not have been relied on. Errors and `wait_ns` as of `mmsb_shared_read`.
+//
+// # Safety
+// `moment` is a structure that says its size.
+int32_t mmsb_shared_begin(uint64_t shared,
+                          uint64_t wait_ns,
+                          mmsb_moment *moment);
+
+// Whether the page is still as it was when `mmsb_shared_begin` gave `sequence`: `MMSB_BUSY` (`shared.changing`) if not.
+int32_t mmsb_shared_check(uint64_t shared, uint64_t sequence);
+
+// Unmaps a page of another process. Its pointers are invalid from here on.
+int32_t mmsb_shared_close(uint64_t shared);
 
 // Begins a transaction. Release it with `mmsb_transaction_release`, whatever becomes of it. One thread at a time may use it.
 //

@@ -18,6 +18,7 @@ use mmsb_ffi::bus::{mmsb_checkpoint_report, mmsb_page_info, mmsb_statistics};
 use mmsb_ffi::commit::mmsb_write;
 use mmsb_ffi::events::mmsb_event;
 use mmsb_ffi::options::mmsb_options;
+use mmsb_ffi::shared::mmsb_moment;
 use mmsb_ffi::transform::{mmsb_compute, mmsb_transform};
 use mmsb_ffi::view::{mmsb_bytes, mmsb_device_page};
 
@@ -139,6 +140,15 @@ fn symbols_and_layouts_are_pinned() {
             lsn,
             lost,
             pages
+        }
+    );
+    layout!(
+        text,
+        mmsb_moment {
+            size,
+            sequence,
+            lsn,
+            epoch
         }
     );
     layout!(
