@@ -22,3 +22,9 @@ pub fn adopt_replay(replayed: Replayed) -> Option<u64> {
 pub fn look_at<T>(bus: u64, look: impl FnOnce(&Bus) -> T) -> Option<T> {
     BUSES.share(bus).ok().map(|bus| look(&bus))
 }
+
+/// Drops a bus behind a handle without closing it, if there is one that nothing else uses: what is buffered is handed to the operating
+/// system.
+pub fn let_go_of_bus(bus: u64) {
+    drop(BUSES.remove(bus));
+}

@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use mmsb_engine::Bus;
-
+use super::drive::Drive;
 use super::expect;
 use super::failure::{Fault, Outcome};
 use super::path::Part;
@@ -18,7 +17,7 @@ use crate::scenario::value::Located;
 /// One thread at work.
 struct Worker<'a> {
     stage: Stage,
-    bus: &'a Bus,
+    bus: &'a Drive,
     committed: Vec<Committed>,
     steps: u64,
     checks: u64,
@@ -44,6 +43,7 @@ impl World<'_> {
         self.issues(u64::MAX);
         let bus = self.bus.as_ref().ok_or_else(super::open::closed)?;
         let stage = &self.stage;
+        bus.shared_by_threads(true);
         let results: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = lists
                 .iter()
@@ -55,6 +55,7 @@ impl World<'_> {
                 .map(std::thread::ScopedJoinHandle::join)
                 .collect()
         });
+        bus.shared_by_threads(false);
         let mut committed = Vec::new();
         let mut first_fault = None;
         for result in results {
@@ -99,7 +100,7 @@ impl World<'_> {
     }
 }
 
-fn work(mut stage: Stage, bus: &Bus, number: u64, steps: &Steps) -> Done {
+fn work(mut stage: Stage, bus: &Drive, number: u64, steps: &Steps) -> Done {
     stage.path.push(Part::Round(number));
     let mut worker = Worker {
         stage,
@@ -160,8 +161,8 @@ impl Worker<'_> {
                 self.commit(transaction.durability)
             }
             Step::Repeat(repeat) => self.repeat(repeat),
-            Step::Checkpoint => Ok(self.bus.checkpoint().map(|_| ())?),
-            Step::Maintain => Ok(self.bus.maintain().map(|_| ())?),
+            Step::Checkpoint => Ok(self.bus.checkpoint()?),
+            Step::Maintain => Ok(self.bus.maintain()?),
             Step::Propagate => Ok(self.bus.propagate()?),
             Step::Fails(fails) => {
                 let (last, before) = fails

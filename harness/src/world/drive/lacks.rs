@@ -1,0 +1,110 @@
+//! What a scenario wants that the C ABI does not have.
+
+use crate::scenario::ast::{Scenario, Step, Steps};
+use crate::scenario::expect::Expect;
+
+/// The counters of scenarios that are figures of the C ABI too, or no figures of the bus at all.
+pub(crate) const COUNTERS: [&str; 10] = [
+    "commits",
+    "log.last_lsn",
+    "log.durable_lsn",
+    "log.appended_bytes",
+    "log.syncs",
+    "log.rotations",
+    "memory.live_pages",
+    "memory.live_bytes",
+    "memory.reserved_bytes",
+    "memory.capacity_bytes",
+];
+
+/// Why a scenario cannot be driven across the C ABI, or `None` if it can.
+pub(crate) fn lacks(scenario: &Scenario) -> Option<String> {
+    let mut waiting: Vec<&Steps> = vec![&scenario.steps];
+    while let Some(steps) = waiting.pop() {
+        for step in steps {
+            let what = match &step.value {
+                Step::Evict(_) => Some("`evict`".to_owned()),
+                Step::Prefetch(_) => Some("`prefetch`".to_owned()),
+                Step::Expect(Expect::Residency(_)) => Some("`expect: residency`".to_owned()),
+                Step::Expect(Expect::Counter(check)) => absent(&check.counter.to_string()),
+                Step::Transaction(transaction) => {
+                    waiting.push(&transaction.steps);
+                    None
+                }
+                Step::Repeat(repeat) => {
+                    waiting.push(&repeat.steps);
+                    None
+                }
+                Step::Fails(fails) => {
+                    waiting.push(&fails.steps);
+                    None
+                }
+                Step::Storm(storm) => {
+                    waiting.push(&storm.steps);
+                    None
+                }
+                Step::Concurrent(lists) => {
+                    waiting.extend(lists);
+                    None
+                }
+                _ => None,
+            };
+            if let Some(what) = what {
+                return Some(format!("the C ABI has nothing for {what}"));
+            }
+        }
+    }
+    None
+}
+
+/// A counter of the bus that the C ABI does not tell. Those of the storage, of transforms and of a simulated device are the world's own.
+pub(crate) fn absent(counter: &str) -> Option<String> {
+    const OF_THE_BUS: [&str; 10] = [
+        "detour",
+        "mapped_bytes",
+        "peak_mapped_bytes",
+        "resident_pages",
+        "evicted_pages",
+        "evictions",
+        "evicted_bytes",
+        "fetched_pages",
+        "fetched_bytes",
+        "peak_resident_bytes",
+    ];
+    let is_absent = match counter.split_once('.') {
+        Some(("log" | "memory" | "pages", _)) => {
+            !COUNTERS.contains(&counter) && counter != "pages.derived"
+        }
+        Some(("open", _)) => true,
+        Some(("device", name)) => OF_THE_BUS.contains(&name),
+        _ => false,
+    };
+    is_absent.then(|| format!("the counter `{counter}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::parse_str;
+
+    fn why(step: &str) -> Option<String> {
+        let text = format!("name: a test\npages: {{a: {{size: 8}}}}\nsteps:\n  - {step}\n");
+        lacks(&parse_str("test.yaml", &text).unwrap())
+    }
+
+    #[test]
+    fn what_is_absent_is_named_wherever_it_stands() {
+        assert_eq!(why("checkpoint"), None);
+        assert_eq!(why("expect: {counter: commits, is: 1}"), None);
+        assert_eq!(why("expect: {counter: storage.syncs, is: 1}"), None);
+        let absent = why("repeat: {times: 2, steps: [{expect: {counter: log.writes, is: 1}}]}");
+        assert_eq!(
+            absent.as_deref(),
+            Some("the C ABI has nothing for the counter `log.writes`")
+        );
+        assert_eq!(
+            why("evict: [a]").as_deref(),
+            Some("the C ABI has nothing for `evict`")
+        );
+    }
+}
