@@ -202,7 +202,47 @@ typedef struct {
     uint64_t rotations;
     // Handles that were opened from the bus and not released: transactions and views.
     uint64_t open_handles;
+    // Writes to the log since it was opened.
+    uint64_t log_writes;
+    // Segments of the log that were used again since it was opened.
+    uint64_t recycled;
+    // Bytes of host memory that pages take, what they share with no other page included.
+    uint64_t footprint_bytes;
+    // The most that it ever was.
+    uint64_t peak_footprint_bytes;
+    // What pages take beyond their lengths.
+    uint64_t waste_bytes;
+    // Length of the longest page that there is room for.
+    uint64_t largest_free_range_bytes;
+    // Pages that were ever allocated in host memory.
+    uint64_t allocations_total;
+    // Those that were freed.
+    uint64_t releases_total;
 } mmsb_statistics;
+
+// What opening a bus found and did.
+typedef struct {
+    // `sizeof(mmsb_open_report)`, set by the caller.
+    uint64_t size;
+    // 1 if there was nothing: the bus is new.
+    uint64_t created;
+    // The state was as of this LSN.
+    uint64_t last_lsn;
+    // 1 if a checkpoint was used.
+    uint64_t has_checkpoint;
+    // The LSN after which the log was applied, if one was.
+    uint64_t checkpoint_lsn;
+    // Transactions applied from the log.
+    uint64_t applied;
+    // 1 if what a crash had left behind the end of the log was cut off.
+    uint64_t torn;
+    // LSN of the first transaction that was lost by that.
+    uint64_t torn_lsn;
+    // Segments that were dropped by that.
+    uint64_t dropped_segments;
+    // How many things were found wrong and could be done without; `mmsb_doctor` says which.
+    uint64_t warnings;
+} mmsb_open_report;
 
 // What is known of a page besides its bytes.
 typedef struct {
@@ -405,6 +445,12 @@ int32_t mmsb_bus_pages(uint64_t bus, uint64_t *pages, size_t capacity, size_t *n
 // # Safety
 // `statistics` is a structure that says its size.
 int32_t mmsb_bus_statistics(uint64_t bus, mmsb_statistics *statistics);
+
+// What opening the bus found and did.
+//
+// # Safety
+// `report` is a structure that says its size.
+int32_t mmsb_bus_opened(uint64_t bus, mmsb_open_report *report);
 
 // What is known of a page besides its bytes.
 //

@@ -90,15 +90,16 @@ pub(crate) struct Stripes<T> {
     /// Views that belong to no thread; nobody waits for them.
     pub(crate) detached: DetachedCounts,
     /// How many pages are exported. Whether one of a stripe is can be relied on by whoever has that stripe exclusively, as
-    /// it takes that to export one.
-    pub(crate) exported: AtomicUsize,
+    /// it takes that to export one. So the order of accesses is that of the locks, and there is nothing for an explorer of
+    /// schedules to try: it is no atomic of `sync`.
+    pub(crate) exported: std::sync::atomic::AtomicUsize,
 }
 
 /// The exclusive locks of a writer.
 pub(crate) struct Exclusive<'a, T: Contents> {
     // Inline for the common commit, which touches few pages: no allocation.
     guards: SmallVec<[(u32, RwLockWriteGuard<'a, T>); 8]>,
-    exported: &'a AtomicUsize,
+    exported: &'a std::sync::atomic::AtomicUsize,
 }
 
 impl<T: Contents> Drop for Exclusive<'_, T> {
@@ -157,7 +158,7 @@ impl<T: Default> Stripes<T> {
             insisting: AtomicUsize::new(0),
             owner: OWNERS.fetch_add(1, Ordering::Relaxed),
             detached: DetachedCounts::new(STRIPES),
-            exported: AtomicUsize::new(0),
+            exported: std::sync::atomic::AtomicUsize::new(0),
         }
     }
 }

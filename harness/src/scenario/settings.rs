@@ -28,7 +28,7 @@ pub enum Capability {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Matrix {
-    /// The values of each axis. `storage`, `durability`, `propagation`, `retain`, `compress`, `threads`, `appliers`,
+    /// The values of each axis. `storage`, `via`, `durability`, `propagation`, `retain`, `compress`, `threads`, `appliers`,
     /// `segment`, `arena`, `history`, `location`, `device`, `device_memory`, `resident` and `device_seed` set the option of that name; any other axis is a variable with number values.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub axes: Map<Vec<AxisValue>>,

@@ -294,19 +294,35 @@ impl World<'_> {
 
     /// A counter by the figures of the C ABI, or one that is the world's own.
     fn count_across(&self, across: &Across, name: &str) -> Outcome<u64> {
-        let statistics = across.statistics();
+        let (statistics, opened) = (across.statistics(), across.opened());
         Ok(match name {
             "commits" => self.totals.commits,
             "log.last_lsn" => statistics.last_lsn,
             "log.durable_lsn" => statistics.durable_lsn,
             "log.appended_bytes" => statistics.log_bytes,
+            "log.writes" => statistics.log_writes,
             "log.syncs" => statistics.syncs,
             "log.rotations" => statistics.rotations,
+            "log.recycled" => statistics.recycled,
             "memory.live_pages" => statistics.live_pages,
             "memory.live_bytes" => statistics.live_bytes,
+            "memory.footprint_bytes" => statistics.footprint_bytes,
+            "memory.peak_footprint_bytes" => statistics.peak_footprint_bytes,
             "memory.reserved_bytes" => statistics.reserved_bytes,
+            "memory.waste_bytes" => statistics.waste_bytes,
+            "memory.largest_free_range_bytes" => statistics.largest_free_range_bytes,
             "memory.capacity_bytes" => statistics.capacity_bytes,
+            "memory.allocations_total" => statistics.allocations_total,
+            "memory.releases_total" => statistics.releases_total,
             "pages.derived" => statistics.derived_pages,
+            "open.created" => opened.created,
+            "open.last_lsn" => opened.last_lsn,
+            "open.applied" => opened.applied,
+            "open.checkpoint" => opened.checkpoint_lsn,
+            "open.torn" => opened.torn,
+            "open.torn_lsn" => opened.torn_lsn,
+            "open.dropped_segments" => opened.dropped_segments,
+            "open.warnings" => opened.warnings,
             "transforms.computed" => self.computed.load(std::sync::atomic::Ordering::Relaxed),
             _ => match absent(name) {
                 Some(what) => return Err(Refused::absent(&what).into()),

@@ -38,7 +38,15 @@ class CheckpointReport(Sized):
 class Statistics(Sized):
     _fields_ = [(name, c_uint64) for name in
                 ("size", "last_lsn", "durable_lsn", "live_pages", "live_bytes", "derived_pages", "reserved_bytes",
-                 "capacity_bytes", "log_bytes", "syncs", "rotations", "open_handles")]
+                 "capacity_bytes", "log_bytes", "syncs", "rotations", "open_handles", "log_writes", "recycled",
+                 "footprint_bytes", "peak_footprint_bytes", "waste_bytes", "largest_free_range_bytes",
+                 "allocations_total", "releases_total")]
+
+
+class OpenReport(Sized):
+    _fields_ = [(name, c_uint64) for name in
+                ("size", "created", "last_lsn", "has_checkpoint", "checkpoint_lsn", "applied", "torn", "torn_lsn",
+                 "dropped_segments", "warnings")]
 
 
 class PageInfo(Sized):
@@ -85,7 +93,7 @@ class Transform(Sized):
 STRUCTURES = {
     "mmsb_options": Options, "mmsb_checkpoint_report": CheckpointReport, "mmsb_statistics": Statistics,
     "mmsb_page_info": PageInfo, "mmsb_event": Event, "mmsb_device_page": DevicePage, "mmsb_bytes": Bytes,
-    "mmsb_moment": Moment, "mmsb_write": Write, "mmsb_compute": Compute, "mmsb_transform": Transform,
+    "mmsb_moment": Moment, "mmsb_open_report": OpenReport, "mmsb_write": Write, "mmsb_compute": Compute, "mmsb_transform": Transform,
 }
 
 _u64p = POINTER(c_uint64)
@@ -110,6 +118,7 @@ FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "mmsb_bus_digest": (c_int32, [c_uint64, POINTER(c_uint8)]),
     "mmsb_bus_pages": (c_int32, [c_uint64, _u64p, c_size_t, _sizep]),
     "mmsb_bus_statistics": (c_int32, [c_uint64, POINTER(Statistics)]),
+    "mmsb_bus_opened": (c_int32, [c_uint64, POINTER(OpenReport)]),
     "mmsb_page_describe": (c_int32, [c_uint64, c_uint64, POINTER(PageInfo)]),
     "mmsb_page_parents": (c_int32, [c_uint64, c_uint64, _u64p, c_size_t, _sizep]),
     "mmsb_page_annotation": (c_int32, [c_uint64, c_uint64, c_char_p, POINTER(c_uint8), c_size_t, _sizep]),

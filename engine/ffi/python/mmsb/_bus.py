@@ -406,6 +406,12 @@ class Bus:
         check(lib.mmsb_bus_statistics(self._handle.value, ctypes.byref(value)))
         return {name: getattr(value, name) for name, *_ in value._fields_ if name != "size"}
 
+    def opened(self) -> dict[str, int]:
+        """What opening found and did, by the fields of ``mmsb_open_report``."""
+        value = _abi.OpenReport()
+        check(lib.mmsb_bus_opened(self._handle.value, ctypes.byref(value)))
+        return {name: getattr(value, name) for name, *_ in value._fields_ if name != "size"}
+
     def sync(self) -> int:
         lsn = _out()
         check(lib.mmsb_bus_sync(self._handle.value, ctypes.byref(lsn)))

@@ -32,6 +32,9 @@ def test_what_is_written_is_there_and_survives(tmp_path):
     with mmsb.Bus(tmp_path / "bus", **SMALL) as bus:
         assert bus.read(page, 3, 3) == b"abc" and bus.read(page, 10, 6) == b"\0\0\1\0\2\0"
         assert bus.read(page, 30, 4) == b"\0\2\4\6" and bus.digest() == digest
+        opened = bus.opened()
+        # The last record is that of the close.
+        assert opened["created"] == 0 and opened["torn"] == 0 and opened["last_lsn"] >= lsn and opened["applied"] >= 2
         bus.write([(page, 3, b"new")])
     with mmsb.Replayed(tmp_path / "bus", until=lsn, **SMALL) as past:
         assert past.digest() == digest and past.lsn == lsn and past.pages() == [page]
@@ -279,5 +282,5 @@ def test_another_process_sees_commits_whole(bus):
     bus.write([(page, 0, bytes(64 << 10))])
     said, _ = child.communicate("go on\n", timeout=60)
     assert said.split() == ["shared.gone", "200"] and child.returncode == 0
-    with pytest.raises(mmsb.MmsbError):
-        mmsb.attach(sys.stdin.fileno() if sys.stdin else 0)
+    with open(os.devnull) as other, pytest.raises(mmsb.MmsbError, match="shared.not-a-page"):
+        mmsb.attach(other)

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use mmsb_engine::{Bus, Digest, Location, Lsn, PageId};
 use mmsb_ffi::bus::{
     MMSB_DEVICE_MEMORY, MMSB_UNIFIED, mmsb_bus_abandon, mmsb_bus_checkpoint, mmsb_bus_close,
-    mmsb_bus_digest, mmsb_bus_maintain, mmsb_bus_pages, mmsb_bus_propagate,
+    mmsb_bus_digest, mmsb_bus_maintain, mmsb_bus_opened, mmsb_bus_pages, mmsb_bus_propagate,
     mmsb_bus_restore_device, mmsb_bus_statistics, mmsb_bus_sync, mmsb_checkpoint_report,
-    mmsb_page_annotation, mmsb_page_describe, mmsb_page_info, mmsb_page_parents, mmsb_statistics,
+    mmsb_open_report, mmsb_page_annotation, mmsb_page_describe, mmsb_page_info, mmsb_page_parents,
+    mmsb_statistics,
 };
 use mmsb_ffi::events::mmsb_events_open;
 use mmsb_ffi::host::{adopt_bus, let_go_of_bus, look_at};
@@ -94,6 +95,16 @@ impl Across {
         // SAFETY: the structure says its size. A call that fails leaves zeros, which the model contradicts.
         unsafe { mmsb_bus_statistics(self.handle, &mut statistics) };
         statistics
+    }
+
+    pub(crate) fn opened(&self) -> mmsb_open_report {
+        let mut report = mmsb_open_report {
+            size: size_of::<mmsb_open_report>() as u64,
+            ..mmsb_open_report::default()
+        };
+        // SAFETY: the structure says its size. A call that fails leaves zeros, which scenarios contradict.
+        unsafe { mmsb_bus_opened(self.handle, &mut report) };
+        report
     }
 
     pub(super) fn read(&self, page: PageId) -> Result<Bytes<'_>, Refused> {

@@ -26,7 +26,7 @@ use crate::scenario::ast::Via;
 
 /// An open bus, and how it is driven.
 pub(crate) enum Drive {
-    Rust(Bus),
+    Rust(Box<Bus>),
     C(Across),
 }
 
@@ -72,7 +72,7 @@ impl Drive {
     /// Goes on with a bus in the way that was asked for.
     pub(crate) fn new(bus: Bus, via: Via) -> Result<Self, Refused> {
         Ok(match via {
-            Via::Rust => Self::Rust(bus),
+            Via::Rust => Self::Rust(Box::new(bus)),
             Via::C => Self::C(Across::adopt(bus)?),
         })
     }

@@ -14,7 +14,7 @@ use crate::scenario::ast::Via;
 
 /// A state that was rebuilt from the log.
 pub(crate) enum Past {
-    Rust(Replayed),
+    Rust(Box<Replayed>),
     C(Handle),
 }
 
@@ -30,7 +30,7 @@ impl Drop for Handle {
 impl Past {
     pub(crate) fn new(replayed: Replayed, via: Via) -> Result<Self, Refused> {
         Ok(match via {
-            Via::Rust => Self::Rust(replayed),
+            Via::Rust => Self::Rust(Box::new(replayed)),
             Via::C => Self::C(Handle(adopt_replay(replayed).ok_or_else(too_many)?)),
         })
     }
