@@ -68,7 +68,9 @@ mod tests {
     use crate::scenario::parse_str;
 
     fn why(step: &str) -> Option<String> {
-        let text = format!("name: a test\npages: {{a: {{size: 8}}}}\nsteps:\n  - {step}\n");
+        let text = format!(
+            "version: 1\nabout: a test\npages: {{a: 8}}\nsteps:\n  - {step}\n  - expect: {{pages: 1}}\n"
+        );
         lacks(&parse_str("test.yaml", &text).unwrap())
     }
 
