@@ -40,6 +40,8 @@ pub use bus::{
     Bus, DetachedDevicePage, DetachedPage, DetachedView, DevicePage, DeviceRestored, OpenError,
     OpenReport, PageInfo, ReadError, ReadGuard, Residency, RestoreDeviceError, Statistics, View,
 };
+#[cfg(all(target_os = "linux", not(miri)))]
+pub use bus::{ExportError, Moment, SharedPage, SharedReadError};
 pub use checkpoint::{CheckpointDamage, CheckpointError, CheckpointReport};
 pub use clock::{Clock, SteppingClock, SystemClock};
 pub use codec::CodecError;

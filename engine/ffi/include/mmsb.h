@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 // The version of this header. Additions raise the low half, everything else the high half.
-#define MMSB_ABI_VERSION 65536
+#define MMSB_ABI_VERSION 65537
 
 // A page in host memory.
 #define MMSB_HOST 0
@@ -202,7 +202,47 @@ typedef struct {
     uint64_t rotations;
     // Handles that were opened from the bus and not released: transactions and views.
     uint64_t open_handles;
+    // Writes to the log since it was opened.
+    uint64_t log_writes;
+    // Segments of the log that were used again since it was opened.
+    uint64_t recycled;
+    // Bytes of host memory that pages take, what they share with no other page included.
+    uint64_t footprint_bytes;
+    // The most that it ever was.
+    uint64_t peak_footprint_bytes;
+    // What pages take beyond their lengths.
+    uint64_t waste_bytes;
+    // Length of the longest page that there is room for.
+    uint64_t largest_free_range_bytes;
+    // Pages that were ever allocated in host memory.
+    uint64_t allocations_total;
+    // Those that were freed.
+    uint64_t releases_total;
 } mmsb_statistics;
+
+// What opening a bus found and did.
+typedef struct {
+    // `sizeof(mmsb_open_report)`, set by the caller.
+    uint64_t size;
+    // 1 if there was nothing: the bus is new.
+    uint64_t created;
+    // The state was as of this LSN.
+    uint64_t last_lsn;
+    // 1 if a checkpoint was used.
+    uint64_t has_checkpoint;
+    // The LSN after which the log was applied, if one was.
+    uint64_t checkpoint_lsn;
+    // Transactions applied from the log.
+    uint64_t applied;
+    // 1 if what a crash had left behind the end of the log was cut off.
+    uint64_t torn;
+    // LSN of the first transaction that was lost by that.
+    uint64_t torn_lsn;
+    // Segments that were dropped by that.
+    uint64_t dropped_segments;
+    // How many things were found wrong and could be done without; `mmsb_doctor` says which.
+    uint64_t warnings;
+} mmsb_open_report;
 
 // What is known of a page besides its bytes.
 typedef struct {
@@ -303,6 +343,18 @@ typedef struct {
     void (*destroy)(void *user_data);
 } mmsb_transform;
 
+// What a page of another process was when it was looked at.
+typedef struct {
+    // `sizeof(mmsb_moment)`, set by the caller.
+    uint64_t size;
+    // Even, and another number after each change.
+    uint64_t sequence;
+    // LSN of the last transaction that wrote to the page; 0 for none.
+    uint64_t lsn;
+    // How many transactions wrote to it; of a derived page, how many waves changed it.
+    uint64_t epoch;
+} mmsb_moment;
+
 // A page where it lies on a device.
 typedef struct {
     // `sizeof(mmsb_device_page)`, set by the caller.
@@ -393,6 +445,12 @@ int32_t mmsb_bus_pages(uint64_t bus, uint64_t *pages, size_t capacity, size_t *n
 // # Safety
 // `statistics` is a structure that says its size.
 int32_t mmsb_bus_statistics(uint64_t bus, mmsb_statistics *statistics);
+
+// What opening the bus found and did.
+//
+// # Safety
+// `report` is a structure that says its size.
+int32_t mmsb_bus_opened(uint64_t bus, mmsb_open_report *report);
 
 // What is known of a page besides its bytes.
 //
@@ -538,6 +596,63 @@ int32_t mmsb_replay_view(uint64_t replay_handle, const uint64_t *pages, size_t c
 
 // Releases a state of the past.
 int32_t mmsb_replay_release(uint64_t replay_handle);
+
+// A descriptor of the memory of a page in host memory, from 4033 bytes on, for another process to map with `mmsb_shared_open`. Pass it
+// on by `fork` or through a Unix socket. It is the caller's to close; every call gives another one of the same memory.
+//
+// The other process sees the page's own memory and no other, and cannot change it. It ends, and is told, when the page is
+// freed, transferred or withdrawn, or the bus closed. Views of the page must not be held (`MMSB_VIEW_HELD`).
+//
+// # Safety
+// `descriptor` may be written to.
+int32_t mmsb_page_export(uint64_t bus,
+                         uint64_t page,
+                         int32_t *descriptor);
+
+// Ends the export of a page, if there is one. Who has mapped it keeps what was there last, and is told `shared.gone`.
+int32_t mmsb_page_withdraw(uint64_t bus, uint64_t page);
+
+// Maps a page that another process exported. The descriptor stays the caller's, and is needed no more. `page` (may be null) is
+// its id there; `bytes` (may be null) where it is mapped until `mmsb_shared_close`: these bytes change at any time, see
+// `mmsb_shared_begin`.
+//
+// # Safety
+// `shared` may be written to, `page` and `bytes` are null or may be.
+int32_t mmsb_shared_open(int32_t descriptor,
+                         uint64_t *shared,
+                         uint64_t *page,
+                         mmsb_bytes *bytes);
+
+// Copies `len` bytes of the page, from `offset` on, to `bytes`, as of one moment: `moment` (may be null) says which.
+//
+// It tries again for `wait_ns` while a commit changes the page: then `MMSB_BUSY` (`shared.changing`), also if the other process died
+// in the middle of one. A derived page that awaits a wave is `MMSB_BUSY` (`shared.behind`) until the other process reads it or
+// propagates, and `MMSB_GRAPH` if its transform failed. `MMSB_PAGE` (`shared.gone`) if the page is gone, `MMSB_STATE`
+// (`shared.closed`) if the bus was closed. A process that was killed closes nothing: what it committed last stays.
+//
+// # Safety
+// `len` bytes may be written to `bytes`; `moment` is null or a structure that says its size.
+int32_t mmsb_shared_read(uint64_t shared,
+                         uint64_t offset,
+                         uint8_t *bytes,
+                         size_t len,
+                         uint64_t wait_ns,
+                         mmsb_moment *moment);
+
+// Begins to read in place: what is read of the page between this and an `mmsb_shared_check` that agrees is of that moment. What
+// it does not agree to must not have been relied on. Errors and `wait_ns` as of `mmsb_shared_read`.
+//
+// # Safety
+// `moment` is a structure that says its size.
+int32_t mmsb_shared_begin(uint64_t shared,
+                          uint64_t wait_ns,
+                          mmsb_moment *moment);
+
+// Whether the page is still as it was when `mmsb_shared_begin` gave `sequence`: `MMSB_BUSY` (`shared.changing`) if not.
+int32_t mmsb_shared_check(uint64_t shared, uint64_t sequence);
+
+// Unmaps a page of another process. Its pointers are invalid from here on.
+int32_t mmsb_shared_close(uint64_t shared);
 
 // Begins a transaction. Release it with `mmsb_transaction_release`, whatever becomes of it. One thread at a time may use it.
 //

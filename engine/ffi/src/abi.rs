@@ -6,7 +6,7 @@ use crate::border::{Out, call, text};
 use crate::status;
 
 /// The version of this header. Additions raise the low half, everything else the high half.
-pub const MMSB_ABI_VERSION: u32 = 0x0001_0000;
+pub const MMSB_ABI_VERSION: u32 = 0x0001_0001;
 
 /// The ABI version of the library that was loaded: compatible with a program whose `MMSB_ABI_VERSION` has the same high half, and
 /// a low half that is not greater.

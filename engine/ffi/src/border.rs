@@ -265,3 +265,84 @@ fn check_size<T: Sized64>(size: u64, what: &str) -> Outcome<usize> {
     }
     Ok(size as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::failure::{mmsb_last_error_kind, mmsb_last_error_message};
+    use crate::handle::{Kind, Table};
+
+    fn last() -> (String, String) {
+        let text = |pointer| {
+            // SAFETY: a string that stands until the next call of this thread that fails.
+            let text = unsafe { CStr::from_ptr(pointer) };
+            text.to_str().unwrap().to_owned()
+        };
+        (
+            text(mmsb_last_error_kind()),
+            text(mmsb_last_error_message()),
+        )
+    }
+
+    #[test]
+    fn a_panic_is_a_status_and_a_message() {
+        let bug = "a bug of the library was caught: ";
+        assert_eq!(
+            call(|| panic!("on purpose")),
+            status::MMSB_PANIC,
+            "a literal"
+        );
+        assert_eq!(last(), ("panic".to_owned(), format!("{bug}on purpose")));
+        let seven = 7;
+        assert_eq!(call(|| panic!("number {seven}")), status::MMSB_PANIC);
+        assert_eq!(last().1, format!("{bug}number 7"));
+        let odd = call(|| std::panic::panic_any(5_u8));
+        assert_eq!(
+            (odd, last().1),
+            (status::MMSB_PANIC, format!("{bug}no message"))
+        );
+        // Calls that work leave it alone, and the next one is as any other.
+        assert_eq!(call(|| Ok(())), status::MMSB_OK);
+        assert_eq!(last().1, format!("{bug}no message"));
+    }
+
+    #[test]
+    fn a_panic_lets_go_of_what_the_call_had() {
+        static DROPPED: AtomicBool = AtomicBool::new(false);
+        struct Held;
+        impl Drop for Held {
+            fn drop(&mut self) {
+                DROPPED.store(true, Ordering::Relaxed);
+            }
+        }
+        let table = Table::new(Kind::View);
+        let handle = table.insert(Held).unwrap();
+        let shares = call(|| {
+            let _held = table.share(handle)?;
+            panic!("while it is shared")
+        });
+        assert_eq!(shares, status::MMSB_PANIC);
+        let has_alone = call(|| {
+            let _held = table.alone(handle)?;
+            panic!("while nobody else has it")
+        });
+        assert_eq!(has_alone, status::MMSB_PANIC);
+        assert!(!DROPPED.load(Ordering::Relaxed));
+        assert_eq!(call(|| table.remove(handle).map(drop)), status::MMSB_OK);
+        assert!(DROPPED.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_panic_in_a_transform_ends_being_in_one() {
+        let inside = call(|| {
+            in_transform(|| {
+                assert_eq!(call(|| Ok(())), status::MMSB_REENTERED);
+                panic!("in the transform")
+            })
+        });
+        assert_eq!(inside, status::MMSB_PANIC);
+        assert_eq!(call(|| Ok(())), status::MMSB_OK);
+    }
+}

@@ -59,6 +59,48 @@ pub struct mmsb_statistics {
     pub rotations: u64,
     /// Handles that were opened from the bus and not released: transactions and views.
     pub open_handles: u64,
+    /// Writes to the log since it was opened.
+    pub log_writes: u64,
+    /// Segments of the log that were used again since it was opened.
+    pub recycled: u64,
+    /// Bytes of host memory that pages take, what they share with no other page included.
+    pub footprint_bytes: u64,
+    /// The most that it ever was.
+    pub peak_footprint_bytes: u64,
+    /// What pages take beyond their lengths.
+    pub waste_bytes: u64,
+    /// Length of the longest page that there is room for.
+    pub largest_free_range_bytes: u64,
+    /// Pages that were ever allocated in host memory.
+    pub allocations_total: u64,
+    /// Those that were freed.
+    pub releases_total: u64,
+}
+
+/// What opening a bus found and did.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct mmsb_open_report {
+    /// `sizeof(mmsb_open_report)`, set by the caller.
+    pub size: u64,
+    /// 1 if there was nothing: the bus is new.
+    pub created: u64,
+    /// The state was as of this LSN.
+    pub last_lsn: u64,
+    /// 1 if a checkpoint was used.
+    pub has_checkpoint: u64,
+    /// The LSN after which the log was applied, if one was.
+    pub checkpoint_lsn: u64,
+    /// Transactions applied from the log.
+    pub applied: u64,
+    /// 1 if what a crash had left behind the end of the log was cut off.
+    pub torn: u64,
+    /// LSN of the first transaction that was lost by that.
+    pub torn_lsn: u64,
+    /// Segments that were dropped by that.
+    pub dropped_segments: u64,
+    /// How many things were found wrong and could be done without; `mmsb_doctor` says which.
+    pub warnings: u64,
 }
 
 /// What is known of a page besides its bytes.
@@ -91,6 +133,10 @@ pub const MMSB_UNIFIED: u32 = 2;
 // SAFETY: `repr(C)`, integers of 64 bits alone.
 unsafe impl Sized64 for mmsb_checkpoint_report {
     const FIRST_SIZE: usize = 56;
+}
+// SAFETY: `repr(C)`, integers of 64 bits alone.
+unsafe impl Sized64 for mmsb_open_report {
+    const FIRST_SIZE: usize = 80;
 }
 // SAFETY: `repr(C)`, integers of 64 bits alone.
 unsafe impl Sized64 for mmsb_statistics {
@@ -290,9 +336,44 @@ pub unsafe extern "C" fn mmsb_bus_statistics(bus: u64, statistics: *mut mmsb_sta
             syncs: now.log.syncs,
             rotations: now.log.rotations,
             open_handles: Arc::strong_count(&bus) as u64 - 1,
+            log_writes: now.log.writes,
+            recycled: now.log.recycled,
+            footprint_bytes: now.memory.footprint_bytes,
+            peak_footprint_bytes: now.memory.peak_footprint_bytes,
+            waste_bytes: now.memory.waste_bytes,
+            largest_free_range_bytes: now.memory.largest_free_range_bytes,
+            allocations_total: now.memory.allocations_total,
+            releases_total: now.memory.releases_total,
         };
         // SAFETY: the caller's contract.
         unsafe { write_sized(statistics, &value, "statistics") }
+    })
+}
+
+/// What opening the bus found and did.
+///
+/// # Safety
+/// `report` is a structure that says its size.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmsb_bus_opened(bus: u64, report: *mut mmsb_open_report) -> i32 {
+    call(|| {
+        let bus = BUSES.share(bus)?;
+        let found = bus.opened();
+        let torn = found.torn.as_ref();
+        let value = mmsb_open_report {
+            size: 0,
+            created: u64::from(found.created),
+            last_lsn: found.last_lsn.0,
+            has_checkpoint: u64::from(found.checkpoint.is_some()),
+            checkpoint_lsn: found.checkpoint.map_or(0, |lsn| lsn.0),
+            applied: found.applied,
+            torn: u64::from(torn.is_some()),
+            torn_lsn: torn.map_or(0, |torn| torn.lsn.0),
+            dropped_segments: torn.map_or(0, |torn| torn.dropped_segments),
+            warnings: found.warnings.len() as u64,
+        };
+        // SAFETY: the caller's contract.
+        unsafe { write_sized(report, &value, "report") }
     })
 }
 

@@ -25,16 +25,18 @@ pub(crate) enum Kind {
     Events = 4,
     Registry = 5,
     Replay = 6,
+    Shared = 7,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Bus,
         Self::Transaction,
         Self::View,
         Self::Events,
         Self::Registry,
         Self::Replay,
+        Self::Shared,
     ];
 
     const fn name(self) -> &'static str {
@@ -45,6 +47,7 @@ impl Kind {
             Self::Events => "events",
             Self::Registry => "registry",
             Self::Replay => "replay",
+            Self::Shared => "shared page",
         }
     }
 

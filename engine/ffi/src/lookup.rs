@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mmsb_engine::graph::TransformRegistry;
-use mmsb_engine::{Bus, Replayed};
+use mmsb_engine::{Bus, Replayed, SharedPage};
 use parking_lot::Mutex;
 
 use crate::events::Queue;
@@ -16,6 +16,7 @@ pub(crate) static TRANSACTIONS: Table<Owned<Pending<'static>, Bus>> = Table::new
 pub(crate) static VIEWS: Table<View> = Table::new(Kind::View);
 pub(crate) static EVENTS: Table<Queue> = Table::new(Kind::Events);
 pub(crate) static REGISTRIES: Table<Mutex<TransformRegistry>> = Table::new(Kind::Registry);
+pub(crate) static SHARED: Table<SharedPage> = Table::new(Kind::Shared);
 pub(crate) static REPLAYS: Table<Arc<Replayed>> = Table::new(Kind::Replay);
 
 /// A view of a bus, or of a state of the past.

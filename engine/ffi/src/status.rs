@@ -79,7 +79,7 @@ pub(crate) fn of_kind(kind: &str) -> i32 {
             MMSB_OUT_OF_SPACE
         }
         _ => match kind.split('.').next().unwrap_or_default() {
-            "page" | "write" | "memory" | "metadata" => MMSB_PAGE,
+            "page" | "write" | "memory" | "metadata" | "export" => MMSB_PAGE,
             "graph" | "transform" | "derived" => MMSB_GRAPH,
             "log" | "replay" => MMSB_DAMAGED,
             "device" => MMSB_DEVICE,

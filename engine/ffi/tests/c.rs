@@ -80,6 +80,11 @@ fn views_never_dangle() {
 }
 
 #[test]
+fn another_process_sees_commits_whole() {
+    run("shared");
+}
+
+#[test]
 fn transforms_of_c_run_in_waves() {
     run("transforms");
 }

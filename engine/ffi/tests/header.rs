@@ -14,10 +14,11 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mmsb_ffi::bus::{mmsb_checkpoint_report, mmsb_page_info, mmsb_statistics};
+use mmsb_ffi::bus::{mmsb_checkpoint_report, mmsb_open_report, mmsb_page_info, mmsb_statistics};
 use mmsb_ffi::commit::mmsb_write;
 use mmsb_ffi::events::mmsb_event;
 use mmsb_ffi::options::mmsb_options;
+use mmsb_ffi::shared::mmsb_moment;
 use mmsb_ffi::transform::{mmsb_compute, mmsb_transform};
 use mmsb_ffi::view::{mmsb_bytes, mmsb_device_page};
 
@@ -143,6 +144,30 @@ fn symbols_and_layouts_are_pinned() {
     );
     layout!(
         text,
+        mmsb_moment {
+            size,
+            sequence,
+            lsn,
+            epoch
+        }
+    );
+    layout!(
+        text,
+        mmsb_open_report {
+            size,
+            created,
+            last_lsn,
+            has_checkpoint,
+            checkpoint_lsn,
+            applied,
+            torn,
+            torn_lsn,
+            dropped_segments,
+            warnings,
+        }
+    );
+    layout!(
+        text,
         mmsb_options {
             size,
             arena_bytes,
@@ -188,6 +213,14 @@ fn symbols_and_layouts_are_pinned() {
             syncs,
             rotations,
             open_handles,
+            log_writes,
+            recycled,
+            footprint_bytes,
+            peak_footprint_bytes,
+            waste_bytes,
+            largest_free_range_bytes,
+            allocations_total,
+            releases_total,
         }
     );
     layout!(

@@ -1,10 +1,12 @@
 //! The bus: everything that a user of the engine holds.
 //!
-//! `open` recovers or creates, `read` gives guards and views, `inspect` tells about pages and figures.
+//! `open` recovers or creates, `guard` gives guards and views, `export` shows pages to other processes, `inspect` tells about pages and figures.
 //! Changes go through [`crate::Transaction`].
 
 mod detached;
 mod device;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod export;
 mod guard;
 mod inspect;
 mod open;
@@ -16,6 +18,8 @@ use std::sync::Arc;
 
 pub use detached::{DetachedDevicePage, DetachedPage, DetachedView};
 pub use device::{DevicePage, DeviceRestored, RestoreDeviceError};
+#[cfg(all(target_os = "linux", not(miri)))]
+pub use export::{ExportError, Moment, SharedPage, SharedReadError};
 pub use guard::{ReadError, ReadGuard, View};
 pub use inspect::{PageInfo, Statistics};
 pub use open::{OpenError, OpenReport};

@@ -7,7 +7,9 @@ use std::ptr::NonNull;
 use thiserror::Error;
 
 use super::backing::{Backing, GRANULE_BYTES};
+use super::exported::ExportedMemory;
 use super::prefetch;
+use crate::page::PageId;
 
 /// Why an arena could not be made.
 #[derive(Debug, Error)]
@@ -112,7 +114,8 @@ impl Arena {
         self.base.as_ptr().addr()
     }
 
-    /// The memory file, for mapping pages into another process; offsets in it are offsets in here.
+    /// The memory file; offsets in it are offsets in here, but for pages that were given memory of their own by
+    /// exporting them. Whoever maps it sees all other pages, and without any check whether they change.
     #[cfg(all(target_os = "linux", not(miri)))]
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -215,6 +218,56 @@ impl Arena {
         unsafe {
             self.zero(offset, whole_start - start)?;
             self.zero(whole_end as u64, end - whole_end)
+        }
+    }
+
+    /// Gives a page that begins at a granule and has it to itself memory of its own, for another process to map. Its address and
+    /// its bytes stay. On an error everything is as it was.
+    ///
+    /// # Safety
+    /// Nothing else may read or write the range during the call, and no reference to it may exist.
+    pub(crate) unsafe fn export(
+        &self,
+        offset: u64,
+        len: usize,
+        page: PageId,
+    ) -> std::io::Result<ExportedMemory> {
+        let (start, granules) = self.granules(offset, len)?;
+        // SAFETY: the caller's contract is the same.
+        let bytes = unsafe { self.bytes(offset, len) }.unwrap_or_default();
+        let exported = ExportedMemory::new(page, bytes)?;
+        // SAFETY: the caller's contract is the same.
+        unsafe { self.backing.exchange(start, granules, &exported)? };
+        Ok(exported)
+    }
+
+    /// Takes the memory of a page that was exported back into the arena's: with its bytes if they are `kept`, otherwise all zeros.
+    /// Others have what was there last. On an error the page still has the memory that others map.
+    ///
+    /// # Safety
+    /// As [`Arena::export`], and the range was exported by it.
+    pub(crate) unsafe fn take_back(
+        &self,
+        offset: u64,
+        len: usize,
+        kept: bool,
+    ) -> std::io::Result<()> {
+        let (start, granules) = self.granules(offset, len)?;
+        // SAFETY: the caller's contract is the same. They are in memory that is not the arena's own, until it is mapped again.
+        let bytes = unsafe { self.bytes(offset, len) }.unwrap_or_default();
+        let bytes = if kept { bytes } else { &[] };
+        // SAFETY: the caller's contract is the same; `bytes` is used no more when the mapping changes.
+        unsafe { self.backing.take_back(start, granules, bytes) }
+    }
+
+    /// Start and length of the granules of a range that begins at one.
+    fn granules(&self, offset: u64, len: usize) -> std::io::Result<(usize, usize)> {
+        let start = usize::try_from(offset).ok();
+        let start = start.filter(|start| start.is_multiple_of(GRANULE_BYTES));
+        let granules = len.next_multiple_of(GRANULE_BYTES);
+        match (start, self.range(offset, granules)) {
+            (Some(start), Some(_)) => Ok((start, granules)),
+            _ => Err(std::io::ErrorKind::InvalidInput.into()),
         }
     }
 

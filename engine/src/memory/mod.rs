@@ -1,12 +1,15 @@
 //! Where page bytes live: the pure placement model, and the mapping that it places pages in.
 //!
 //! [`Placement`] decides offsets and touches no memory; [`Arena`] holds memory and decides nothing.
-//! Tests, replay and device allocators share the first; the second, with the mapping behind it, and the hints to the processor, are the only unsafe code here.
+//! Tests, replay and device allocators share the first; the second, with the mapping behind it, what other processes map of it, and the hints to the processor, are the only unsafe code here.
 
 mod arena;
 #[cfg(test)]
 mod arena_tests;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod attached;
 mod backing;
+pub(crate) mod exported;
 mod extents;
 mod placement;
 // Pure safe code, and hours under Miri.
@@ -16,6 +19,7 @@ mod placement_properties;
 #[cfg(test)]
 mod placement_tests;
 mod prefetch;
+pub(crate) mod sequence;
 mod slabs;
 
 pub(crate) use prefetch::prefetch;
@@ -32,4 +36,10 @@ pub(crate) mod small {
 pub(crate) use {extents::EXTENT_BYTES as UNIT_BYTES, placement::check_page_len};
 
 pub use arena::{Arena, ArenaError};
+#[cfg(all(target_os = "linux", not(miri)))]
+pub use attached::AttachError;
+#[cfg(all(target_os = "linux", not(miri)))]
+pub(crate) use attached::Attached;
+/// Pages from this length on have whole granules to themselves.
+pub(crate) const MIN_EXPORTED_BYTES: u64 = slabs::MAX_SMALL_LEN_BYTES + 1;
 pub use placement::{History, Placement, PlacementError, Statistics, footprint_bytes};

@@ -1,7 +1,7 @@
 //! The state of a bus in memory: pages, their bytes, and what connects them.
 //!
 //! `table` says where each page is, `structure` changes which pages there are, `stripes` are the locks,
-//! `memory` knows the arena from the device, whose pages are in `device`, `content` reads and writes bytes under them, `apply` repeats what a log says, `wave` carries changes to derived pages.
+//! `memory` knows the arena from the device, whose pages are in `device`, `content` reads and writes bytes under them, `exported` shows pages to other processes, `apply` repeats what a log says, `wave` carries changes to derived pages.
 //!
 //! Invariant: nothing here knows of files; recovery and replay build the same state that commits do,
 //! through the same functions.
@@ -10,6 +10,7 @@ pub(crate) mod apply;
 pub(crate) mod content;
 pub(crate) mod detached;
 pub(crate) mod device;
+pub(crate) mod exported;
 pub(crate) mod memory;
 pub(crate) mod stripes;
 pub(crate) mod structure;

@@ -66,6 +66,18 @@ impl StripeSet {
     }
 }
 
+/// What the lock of a stripe protects. It is told of exclusive locks as long as pages are exported, whose readers know no locks.
+pub(crate) trait Contents {
+    /// Page contents may change from here on.
+    fn begin_changes(&mut self) {}
+    /// They do not change any more. Also called where nothing was begun.
+    fn end_changes(&mut self) {}
+}
+
+impl Contents for () {}
+#[cfg(all(test, any(shuttle, loom)))]
+impl Contents for u32 {}
+
 /// All stripes, each with what it protects besides page contents.
 #[derive(Debug)]
 pub(crate) struct Stripes<T> {
@@ -77,15 +89,43 @@ pub(crate) struct Stripes<T> {
     owner: u64,
     /// Views that belong to no thread; nobody waits for them.
     pub(crate) detached: DetachedCounts,
+    /// How many pages are exported. Whether one of a stripe is can be relied on by whoever has that stripe exclusively, as
+    /// it takes that to export one. So the order of accesses is that of the locks, and there is nothing for an explorer of
+    /// schedules to try: it is no atomic of `sync`.
+    pub(crate) exported: std::sync::atomic::AtomicUsize,
 }
 
 /// The exclusive locks of a writer.
-pub(crate) struct Exclusive<'a, T> {
+pub(crate) struct Exclusive<'a, T: Contents> {
     // Inline for the common commit, which touches few pages: no allocation.
     guards: SmallVec<[(u32, RwLockWriteGuard<'a, T>); 8]>,
+    exported: &'a std::sync::atomic::AtomicUsize,
 }
 
-impl<'a, T> Exclusive<'a, T> {
+impl<T: Contents> Drop for Exclusive<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.exported.load(Ordering::Relaxed) > 0 {
+            end_changes(&mut self.guards);
+        }
+    }
+}
+
+#[cold]
+fn begin_changes<T: Contents>(guards: &mut [(u32, RwLockWriteGuard<'_, T>)]) {
+    for (_, guard) in guards {
+        guard.begin_changes();
+    }
+}
+
+#[cold]
+fn end_changes<T: Contents>(guards: &mut [(u32, RwLockWriteGuard<'_, T>)]) {
+    for (_, guard) in guards {
+        guard.end_changes();
+    }
+}
+
+impl<'a, T: Contents> Exclusive<'a, T> {
     /// What stripe `stripe` protects, if it is among the locked ones.
     pub(crate) fn get(&self, stripe: u32) -> Option<&T> {
         let position = self.guards.binary_search_by_key(&stripe, |(held, _)| *held);
@@ -118,11 +158,12 @@ impl<T: Default> Stripes<T> {
             insisting: AtomicUsize::new(0),
             owner: OWNERS.fetch_add(1, Ordering::Relaxed),
             detached: DetachedCounts::new(STRIPES),
+            exported: std::sync::atomic::AtomicUsize::new(0),
         }
     }
 }
 
-impl<T> Stripes<T> {
+impl<T: Contents> Stripes<T> {
     /// Tries to lock all of `set`; on failure nothing is held and the stripe that was taken is returned.
     pub(crate) fn try_exclusive(&self, set: StripeSet) -> Result<Exclusive<'_, T>, u32> {
         let mut guards = SmallVec::new();
@@ -135,9 +176,17 @@ impl<T> Stripes<T> {
                 None => return Err(stripe),
             }
         }
-        Ok(Exclusive { guards })
+        if self.exported.load(Ordering::Relaxed) > 0 {
+            begin_changes(&mut guards);
+        }
+        Ok(Exclusive {
+            guards,
+            exported: &self.exported,
+        })
     }
+}
 
+impl<T> Stripes<T> {
     /// Goes through the turnstile. The caller holds nothing.
     #[inline]
     pub(crate) fn pass(&self) {

@@ -4,6 +4,7 @@ use crate::planted::planted;
 use std::ops::Range;
 
 use super::State;
+use super::exported::Exported;
 use super::memory::DEVICE_START;
 use super::stripes::Exclusive;
 use super::structure::Structure;
@@ -26,6 +27,8 @@ pub(crate) struct StripeState {
     pub pending: Vec<(Node, Range<u64>)>,
     /// Derived pages of this stripe whose bytes mean nothing.
     pub stale: StaleSet,
+    /// Pages of this stripe that other processes map.
+    pub exported: Vec<Exported>,
 }
 
 /// Working memory of waves, used again.
@@ -90,6 +93,7 @@ impl State {
         for (_, stripe) in locked.iter_mut() {
             self.run_stripe(graph, stripe);
         }
+        self.note_exported(graph, locked);
     }
 
     /// What a commit does after its writes: a wave, unless waves are deferred.
@@ -106,6 +110,7 @@ impl State {
                 self.run_stripe(graph, stripe);
             }
         }
+        self.note_exported(graph, locked);
     }
 
     /// After connections changed, with all stripes locked: newly derived pages are to be computed, and
@@ -116,6 +121,7 @@ impl State {
         locked: &mut Exclusive<'_, StripeState>,
         connected: &[PageId],
     ) {
+        self.move_exported(locked);
         let graph = &structure.graph;
         let mut whole: Vec<Node> = connected
             .iter()
@@ -153,6 +159,7 @@ impl State {
         locked: &mut Exclusive<'_, StripeState>,
         page: PageId,
     ) {
+        self.end_export(locked, page.index(), false);
         let Some(node) = graph.node_of(page.index()) else {
             return;
         };

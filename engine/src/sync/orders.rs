@@ -1,7 +1,9 @@
 //! Every order in which the memory of two threads may show what the other did, where no lock gives one.
 use loom::sync::Arc;
+use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
+use crate::memory::sequence;
 use crate::page::Location;
 use crate::state::stripes::{StripeSet, Stripes};
 use crate::state::table::Slot;
@@ -46,5 +48,32 @@ fn insisting_beside_a_passer() {
             }
         }
         assert!([0, 7].contains(&passing.join().unwrap()));
+    });
+}
+
+/// Whoever reads an exported page sees what one change left, or is told that it did not.
+#[test]
+fn the_word_of_an_exported_page_tells_of_every_torn_read() {
+    loom::model(|| {
+        let page = Arc::new([(); 3].map(|()| AtomicU64::new(0)));
+        let writing = {
+            let page = Arc::clone(&page);
+            thread::spawn(move || {
+                let [word, left, right] = &*page;
+                for value in 1..=2 {
+                    sequence::begin_change(word);
+                    left.store(value, Ordering::Relaxed);
+                    right.store(value, Ordering::Relaxed);
+                    sequence::end_change(word);
+                }
+            })
+        };
+        let [word, left, right] = &*page;
+        let before = sequence::begin_read(word);
+        let seen = (left.load(Ordering::Relaxed), right.load(Ordering::Relaxed));
+        if before.is_multiple_of(2) && sequence::end_read(word) == before {
+            assert_eq!(seen, (before / 2, before / 2));
+        }
+        writing.join().unwrap();
     });
 }

@@ -228,6 +228,10 @@ impl Transaction<'_> {
         {
             state.note_derived(slot);
         }
+        for (_, page) in &resolved.transferred {
+            // Who has the old id has no business with the page any more.
+            state.end_export(locked, page.index(), true);
+        }
         for page in resolved.freed {
             state.forget(&structure.graph, locked, page);
             // Everything that could refuse it was checked before the record was written.

@@ -203,9 +203,31 @@ pub(super) struct RunArgs {
     /// Keep the files of tests that fail, and say where they are.
     #[arg(long)]
     pub(super) keep: bool,
+    /// Go this way to the engine, whatever the files say.
+    #[arg(long, value_enum, value_name = "WAY")]
+    pub(super) via: Option<ViaArg>,
     /// Show failures and the summary only.
     #[arg(long, short)]
     pub(super) quiet: bool,
+}
+
+/// The way to the engine.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ViaArg {
+    /// The functions of the crate.
+    Rust,
+    /// The C ABI.
+    C,
+}
+
+impl ViaArg {
+    /// The word of the option `via`.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::C => "c",
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use mmsb_harness::scenario::ast::{Options, Trace};
+use mmsb_harness::scenario::ast::{AxisValue, Options, Trace};
 use mmsb_harness::scenario::num::{Expr, Num};
-use mmsb_harness::scenario::value::Located;
+use mmsb_harness::scenario::value::{Located, Name};
 use mmsb_harness::scenario::{Cell, Diagnostic, Scenario, Step, ast, matrix, parse_file};
 use regex::Regex;
 
@@ -57,6 +57,14 @@ pub(super) struct Invalid {
 }
 
 impl Corpus {
+    /// Gives an option of every test a value, whatever its file says.
+    pub(super) fn set(&mut self, option: &str, word: &str) {
+        for test in self.entries.iter_mut().flatten() {
+            let value = AxisValue::Word(Name::new(word));
+            test.cell.values.insert(option.to_owned(), value);
+        }
+    }
+
     /// Reads every scenario of the paths and keeps the tests that the filter selects. A file that
     /// cannot be read as a scenario is kept if its own name matches, or nothing is filtered.
     pub(super) fn load(selection: &Selection) -> Result<Self, CommandError> {

@@ -19,7 +19,11 @@ use super::progress::Progress;
 
 /// Runs what is selected, writes the reports and decides the exit code.
 pub(super) fn run(args: &RunArgs) -> Result<Exit, CommandError> {
-    run_and_report(&Corpus::load(&args.selection)?, args, Grain::default())
+    let mut corpus = Corpus::load(&args.selection)?;
+    if let Some(via) = args.via {
+        corpus.set("via", via.word());
+    }
+    run_and_report(&corpus, args, Grain::default())
 }
 
 /// Runs the tests of a corpus, writes the reports and decides the exit code.

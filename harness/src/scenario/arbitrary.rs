@@ -13,7 +13,7 @@ use super::ast::{
     DeviceKind, Diff, Drain, Durability, Elementwise, Fails, FileArg, Lane, Location, Masked,
     Matrix, NewPage, Options, OverwriteFile, PageArg, PageSpec, Propagation, Repeat, Replay,
     ReplayTo, Retain, Scatter, Scenario, Semiring, Slice, Snapshot, Step, StorageKind, Storm,
-    StormEnd, Subscribe, Trace, Transaction, Transfer, TruncateFile, Write, WriteFile,
+    StormEnd, Subscribe, Trace, Transaction, Transfer, TruncateFile, Via, Write, WriteFile,
 };
 use super::crash::{Crash, Tear, Window};
 use super::data::{Data, Fill, Random, Region, Run};
@@ -216,7 +216,10 @@ fn durability() -> BoxedStrategy<Durability> {
 
 fn options() -> BoxedStrategy<Options> {
     (
-        option::of(one_of(&[StorageKind::Sim, StorageKind::Fs])),
+        (
+            option::of(one_of(&[StorageKind::Sim, StorageKind::Fs])),
+            option::of(one_of(&[Via::Rust, Via::C])),
+        ),
         option::of(durability()),
         option::of(one_of(&[Propagation::Eager, Propagation::Deferred])),
         option::of(one_of(&[Retain::All, Retain::Checkpoints])),
@@ -241,11 +244,12 @@ fn options() -> BoxedStrategy<Options> {
         ),
     )
         .prop_map(
-            |(storage, durability, propagation, retain, compress, numbers, on_device)| {
+            |((storage, via), durability, propagation, retain, compress, numbers, on_device)| {
                 let (threads, appliers, segment, arena, history) = numbers;
                 let (location, device, device_memory, device_seed, resident) = on_device;
                 Options {
                     storage,
+                    via,
                     durability,
                     propagation,
                     retain,

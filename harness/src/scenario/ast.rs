@@ -17,7 +17,7 @@ use super::value::{FileRef, Hex, Located, Map, Name, Names};
 
 pub use super::settings::{
     AxisValue, Capability, Compress, DeviceKind, Durability, Location, Matrix, Options,
-    Propagation, Retain, StorageKind,
+    Propagation, Retain, StorageKind, Via,
 };
 
 /// The only version of the language so far.

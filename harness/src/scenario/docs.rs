@@ -51,6 +51,7 @@ pub fn reference() -> String {
     for (title, name) in [
         ("requires", "Capability"),
         ("storage", "StorageKind"),
+        ("via", "Via"),
         ("durability", "Durability"),
         ("propagation", "Propagation"),
         ("retain", "Retain"),

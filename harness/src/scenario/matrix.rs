@@ -239,6 +239,7 @@ fn entry_span(entry: &Map<AxisValue>, otherwise: Span) -> Span {
 fn set_option(options: &mut Options, axis: &str, value: &AxisValue) -> Result<(), Fault> {
     match axis {
         "storage" => options.storage = Some(word(value)?),
+        "via" => options.via = Some(word(value)?),
         "durability" => options.durability = Some(word(value)?),
         "propagation" => options.propagation = Some(word(value)?),
         "retain" => options.retain = Some(word(value)?),
@@ -304,6 +305,7 @@ macro_rules! known_words {
 
 known_words! {
     StorageKind: "sim" "fs";
+    Via: "rust" "c";
     Durability: "memory" "buffered" "sync";
     Propagation: "eager" "deferred";
     Retain: "all" "checkpoints";

@@ -28,7 +28,7 @@ pub enum Capability {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Matrix {
-    /// The values of each axis. `storage`, `durability`, `propagation`, `retain`, `compress`, `threads`, `appliers`,
+    /// The values of each axis. `storage`, `via`, `durability`, `propagation`, `retain`, `compress`, `threads`, `appliers`,
     /// `segment`, `arena`, `history`, `location`, `device`, `device_memory`, `resident` and `device_seed` set the option of that name; any other axis is a variable with number values.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub axes: Map<Vec<AxisValue>>,
@@ -57,6 +57,9 @@ pub struct Options {
     /// Where the log and the checkpoints live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageKind>,
+    /// The way to the engine; `rust` if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<Via>,
     /// The durability of a plain `commit`; `sync` if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durability: Option<Durability>,
@@ -120,6 +123,17 @@ pub enum StorageKind {
     Sim,
     /// A directory on the real file system.
     Fs,
+}
+
+/// The way to the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Via {
+    /// The functions of the crate.
+    Rust,
+    /// The C ABI: handles, pointers and statuses, as a program in C has them. A scenario that wants what it does not have is
+    /// listed as ignored.
+    C,
 }
 
 /// Where a page lies.

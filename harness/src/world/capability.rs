@@ -1,7 +1,8 @@
 //! What this machine offers, so that a test which cannot run here is listed as ignored, with the reason.
 
 use super::devices::GpuPolicy;
-use crate::scenario::ast::{AxisValue, Capability, DeviceKind, Scenario, StorageKind};
+use super::drive::lacks;
+use crate::scenario::ast::{AxisValue, Capability, DeviceKind, Scenario, StorageKind, Via};
 use crate::scenario::matrix::Cell;
 
 /// Why the scenario cannot run here in this cell, or `None` if it can.
@@ -13,6 +14,10 @@ pub fn missing(scenario: &Scenario, cell: &Cell) -> Option<String> {
         Some(AxisValue::Word(word)) => word.as_str() == "fs",
         _ => scenario.options.storage == Some(StorageKind::Fs),
     };
+    let is_across = match cell.values.get("via") {
+        Some(AxisValue::Word(word)) => word.as_str() == "c",
+        _ => scenario.options.via == Some(Via::C),
+    };
     let wants_gpu = match cell.values.get("device") {
         Some(AxisValue::Word(word)) => word.as_str() == "cuda",
         _ => scenario.options.device == Some(DeviceKind::Cuda),
@@ -23,7 +28,10 @@ pub fn missing(scenario: &Scenario, cell: &Cell) -> Option<String> {
         .copied()
         .chain(wants_files.then_some(Capability::Filesystem))
         .chain(wants_gpu.then_some(Capability::Gpu));
-    wanted.filter_map(lack).next()
+    wanted
+        .filter_map(lack)
+        .next()
+        .or_else(|| is_across.then(|| lacks(scenario))?)
 }
 
 /// Why the machine lacks a capability.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use mmsb_engine::device::DeviceError;
-use mmsb_engine::{Bus, Digest, Location, Lsn, PageId, PageInfo, ReadError, ReadGuard, Replayed};
+use mmsb_engine::{Digest, Location, Lsn, PageId};
 
+use super::drive::{Bytes, Drive, Info, Past, Refused};
 use super::failure::{Difference, Fault, Outcome};
 use super::model::{Effect, Model};
 use super::stage::PageKey;
@@ -13,49 +14,80 @@ use super::stage::PageKey;
 pub(crate) trait Subject {
     /// What it is called beside the model.
     const SIDE: &'static str;
-    fn read(&self, page: PageId) -> Result<ReadGuard<'_>, ReadError>;
-    fn info(&self, page: PageId) -> Result<PageInfo, ReadError>;
+    fn read(&self, page: PageId) -> Result<Bytes<'_>, Refused>;
+    /// What is known of a page besides its bytes, where that is told.
+    fn info(&self, page: PageId) -> Result<Option<Info>, Refused>;
+    fn annotation(&self, page: PageId, key: &str) -> Result<Option<Vec<u8>>, Refused>;
     fn pages(&self) -> Vec<PageId>;
-    fn digest(&self) -> Result<Digest, ReadError>;
+    fn digest(&self) -> Result<Digest, Refused>;
     fn lsn(&self) -> Lsn;
     /// Why what is on its device cannot be read.
     fn device_fault(&self) -> Option<DeviceError>;
 }
 
-macro_rules! subject {
-    ($Type:ty, $side:literal, $lsn:ident, $device_fault:expr) => {
-        impl Subject for $Type {
-            const SIDE: &'static str = $side;
+impl Subject for Drive {
+    const SIDE: &'static str = "engine";
 
-            fn read(&self, page: PageId) -> Result<ReadGuard<'_>, ReadError> {
-                <$Type>::read(self, page)
-            }
+    fn read(&self, page: PageId) -> Result<Bytes<'_>, Refused> {
+        Self::read(self, page)
+    }
 
-            fn info(&self, page: PageId) -> Result<PageInfo, ReadError> {
-                <$Type>::info(self, page)
-            }
+    fn info(&self, page: PageId) -> Result<Option<Info>, Refused> {
+        Self::info(self, page).map(Some)
+    }
 
-            fn pages(&self) -> Vec<PageId> {
-                <$Type>::pages(self)
-            }
+    fn annotation(&self, page: PageId, key: &str) -> Result<Option<Vec<u8>>, Refused> {
+        Self::annotation(self, page, key)
+    }
 
-            fn digest(&self) -> Result<Digest, ReadError> {
-                <$Type>::digest(self)
-            }
+    fn pages(&self) -> Vec<PageId> {
+        Self::pages(self)
+    }
 
-            fn lsn(&self) -> Lsn {
-                <$Type>::$lsn(self)
-            }
+    fn digest(&self) -> Result<Digest, Refused> {
+        Self::digest(self)
+    }
 
-            fn device_fault(&self) -> Option<DeviceError> {
-                $device_fault(self)
-            }
-        }
-    };
+    fn lsn(&self) -> Lsn {
+        self.last_lsn()
+    }
+
+    fn device_fault(&self) -> Option<DeviceError> {
+        Self::device_fault(self)
+    }
 }
 
-subject!(Bus, "engine", last_lsn, Bus::device_fault);
-subject!(Replayed, "replay", lsn, |_| None);
+impl Subject for Past {
+    const SIDE: &'static str = "replay";
+
+    fn read(&self, page: PageId) -> Result<Bytes<'_>, Refused> {
+        Self::read(self, page)
+    }
+
+    fn info(&self, page: PageId) -> Result<Option<Info>, Refused> {
+        Self::info(self, page)
+    }
+
+    fn annotation(&self, _: PageId, _: &str) -> Result<Option<Vec<u8>>, Refused> {
+        Err(Refused::absent("metadata of states of the past"))
+    }
+
+    fn pages(&self) -> Vec<PageId> {
+        Self::pages(self)
+    }
+
+    fn digest(&self) -> Result<Digest, Refused> {
+        Self::digest(self)
+    }
+
+    fn lsn(&self) -> Lsn {
+        Self::lsn(self)
+    }
+
+    fn device_fault(&self) -> Option<DeviceError> {
+        None
+    }
+}
 
 /// The names of a scenario.
 pub(crate) type Names = BTreeMap<String, PageKey>;
@@ -79,7 +111,7 @@ const STEP_BYTES: usize = 256 * 1024;
 
 /// Compares what a transaction touched, with the derived pages that follow from it if waves are eager.
 pub(crate) fn effect(
-    bus: &Bus,
+    bus: &Drive,
     model: &mut Model,
     names: &Names,
     effect: &Effect,
@@ -144,7 +176,7 @@ fn spans(effect: &Effect) -> BTreeMap<u32, (u64, u64)> {
     spans
 }
 
-fn descendants(bus: &Bus, model: &mut Model, names: &Names, effect: &Effect) -> Outcome {
+fn descendants(bus: &Drive, model: &mut Model, names: &Names, effect: &Effect) -> Outcome {
     let roots = effect
         .written
         .iter()
@@ -193,13 +225,17 @@ fn range<S: Subject>(
         .map(|page| page.lsn);
     let expected = model.bytes(id);
     match (expected, found) {
-        (None, Err(ReadError::StaleDerived { .. })) => Ok(()),
+        (None, Err(refused)) if refused.is_stale_derived() => Ok(()),
         (None, Ok(_)) => {
             let message = format!("page {} should be stale, but can be read", label(names, id));
             Err(Fault::new(message))
         }
         // What is on a device that failed cannot be read, nor what derives from it; but it must not read as something else.
-        (_, Err(ReadError::Device { .. } | ReadError::StaleDerived { .. })) if is_excused => Ok(()),
+        (_, Err(refused))
+            if is_excused && (refused.is_of_device() || refused.is_stale_derived()) =>
+        {
+            Ok(())
+        }
         (_, Err(error)) => {
             let mut fault: Box<Fault> = error.into();
             fault.message = format!(
@@ -258,7 +294,9 @@ fn cut(bytes: &[u8], at: u64, len_bytes: u64) -> &[u8] {
 
 /// Compares what is known of a page besides its bytes.
 fn info<S: Subject>(subject: &S, model: &Model, names: &Names, id: PageId) -> Outcome {
-    let found = subject.info(id)?;
+    let Some(found) = subject.info(id)? else {
+        return Ok(());
+    };
     let Some(page) = model.page(id) else {
         return Err(Fault::new(format!(
             "page {} is not there any more",
@@ -288,8 +326,18 @@ fn info<S: Subject>(subject: &S, model: &Model, names: &Names, id: PageId) -> Ou
         .iter()
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
-    if found.metadata != metadata {
-        return mismatch("metadata", &metadata, &found.metadata);
+    match &found.metadata {
+        Some(found) if *found != metadata => return mismatch("metadata", &metadata, found),
+        Some(_) => {}
+        // It cannot be listed, so it is asked for.
+        None => {
+            for (key, expected) in &metadata {
+                let found = subject.annotation(id, key)?;
+                if found.as_ref() != Some(expected) {
+                    return mismatch(&format!("annotation `{key}`"), expected, &found);
+                }
+            }
+        }
     }
     let parents = page
         .derivation
@@ -343,7 +391,7 @@ pub(crate) fn everything<S: Subject>(subject: &S, model: &mut Model, names: &Nam
     }
     if subject.device_fault().is_some() && model.on_device().0 > 0 {
         return match subject.digest() {
-            Err(ReadError::Device { .. }) => Ok(()),
+            Err(refused) if refused.is_of_device() => Ok(()),
             Err(error) => Err(error.into()),
             Ok(_) => Err(Fault::new("pages on a device that failed have a digest")),
         };
@@ -360,8 +408,8 @@ pub(crate) fn everything<S: Subject>(subject: &S, model: &mut Model, names: &Nam
 }
 
 /// Compares what a bus says of itself with what its pages say, besides [`everything`].
-pub(crate) fn figures(bus: &Bus, model: &Model) -> Outcome {
-    let statistics = bus.statistics();
+pub(crate) fn figures(bus: &Drive, model: &Model) -> Outcome {
+    let figures = bus.figures();
     let bytes: u64 = model
         .ids()
         .filter_map(|id| Some(model.page(id)?.bytes.len() as u64))
@@ -373,13 +421,13 @@ pub(crate) fn figures(bus: &Bus, model: &Model) -> Outcome {
         (
             "live pages",
             model.len() as u64 - device_pages,
-            statistics.memory.live_pages,
+            figures.live_pages,
         ),
-        ("live bytes", live_bytes, statistics.memory.live_bytes),
+        ("live bytes", live_bytes, figures.live_bytes),
         (
             "derived pages",
             model.derived_count() as u64,
-            statistics.derived_pages,
+            figures.derived_pages,
         ),
     ] {
         if expected != found {

@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use mmsb_engine::Bus;
-
+use super::drive::Drive;
 use super::expect;
 use super::failure::{Fault, Outcome};
 use super::path::Part;
@@ -18,7 +17,7 @@ use crate::scenario::value::Located;
 /// One thread at work.
 struct Worker<'a> {
     stage: Stage,
-    bus: &'a Bus,
+    bus: &'a Drive,
     context: &'a Context,
     committed: Vec<Committed>,
     steps: u64,
@@ -45,6 +44,7 @@ impl World<'_> {
         self.issues(u64::MAX);
         let bus = self.bus.as_ref().ok_or_else(super::open::closed)?;
         let (stage, context) = (&self.stage, self.context);
+        bus.shared_by_threads(true);
         let results: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = lists
                 .iter()
@@ -58,6 +58,7 @@ impl World<'_> {
                 .map(std::thread::ScopedJoinHandle::join)
                 .collect()
         });
+        bus.shared_by_threads(false);
         let mut committed = Vec::new();
         let mut first_fault = None;
         for result in results {
@@ -102,7 +103,7 @@ impl World<'_> {
     }
 }
 
-fn work(mut stage: Stage, bus: &Bus, context: &Context, number: u64, steps: &Steps) -> Done {
+fn work(mut stage: Stage, bus: &Drive, context: &Context, number: u64, steps: &Steps) -> Done {
     stage.path.push(Part::Round(number));
     let mut worker = Worker {
         stage,
@@ -165,8 +166,8 @@ impl Worker<'_> {
                 self.commit(transaction.durability)
             }
             Step::Repeat(repeat) => self.repeat(repeat),
-            Step::Checkpoint => Ok(self.bus.checkpoint().map(|_| ())?),
-            Step::Maintain => Ok(self.bus.maintain().map(|_| ())?),
+            Step::Checkpoint => Ok(self.bus.checkpoint()?),
+            Step::Maintain => Ok(self.bus.maintain()?),
             Step::Propagate => Ok(self.bus.propagate()?),
             Step::Fails(fails) => {
                 let (last, before) = fails

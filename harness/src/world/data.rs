@@ -1,7 +1,8 @@
 //! Turns the data of a step into bytes, and the sparse steps into deltas.
 
-use mmsb_engine::{Bus, Delta, DiffOptions};
+use mmsb_engine::{Delta, DiffOptions};
 
+use super::drive::Drive;
 use super::failure::{Fault, Outcome};
 use super::stage::{PageKey, Stage};
 use crate::scenario::ErrorKind;
@@ -11,7 +12,7 @@ use crate::scenario::data::{Data, Region, scatter_runs};
 /// The bytes that `data` stands for at `at` of `page`.
 pub(crate) fn bytes(
     stage: &Stage,
-    bus: &Bus,
+    bus: &Drive,
     data: &Data,
     page: PageKey,
     at: u64,
@@ -35,7 +36,7 @@ pub(crate) fn bytes(
     Ok(bytes.map(std::borrow::Cow::into_owned).unwrap_or_default())
 }
 
-fn copied(stage: &Stage, bus: &Bus, region: &Region) -> Outcome<Vec<u8>> {
+fn copied(stage: &Stage, bus: &Drive, region: &Region) -> Outcome<Vec<u8>> {
     let bytes = stage.present(bus, stage.key(&region.page)?)?;
     let at = region.at.eval(&stage.scope)?;
     let len = region
@@ -60,7 +61,7 @@ pub(crate) fn range(bytes: &[u8], at: u64, len: Option<u64>) -> Outcome<&[u8]> {
     })
 }
 
-pub(crate) fn delta(stage: &mut Stage, bus: &Bus, step: &ast::Delta) -> Outcome {
+pub(crate) fn delta(stage: &mut Stage, bus: &Drive, step: &ast::Delta) -> Outcome {
     let page = stage.key(&step.page)?;
     let mut meaning = Vec::with_capacity(step.runs.len());
     for run in &step.runs {
@@ -98,7 +99,7 @@ fn joined(bytes: impl Iterator<Item = (u64, u8)>) -> Vec<(u64, Vec<u8>)> {
     runs
 }
 
-pub(crate) fn masked(stage: &mut Stage, bus: &Bus, step: &ast::Masked) -> Outcome {
+pub(crate) fn masked(stage: &mut Stage, bus: &Drive, step: &ast::Masked) -> Outcome {
     let page = stage.key(&step.page)?;
     let at = step.at.eval(&stage.scope)?;
     let bytes = bytes(stage, bus, &step.data, page, at)?;
@@ -129,7 +130,7 @@ pub(crate) fn masked(stage: &mut Stage, bus: &Bus, step: &ast::Masked) -> Outcom
     Ok(())
 }
 
-pub(crate) fn diff(stage: &mut Stage, bus: &Bus, step: &ast::Diff) -> Outcome {
+pub(crate) fn diff(stage: &mut Stage, bus: &Drive, step: &ast::Diff) -> Outcome {
     let page = stage.key(&step.page)?;
     let present = stage.present(bus, page)?;
     let wanted = bytes(stage, bus, &step.to, page, 0)?;
@@ -145,7 +146,7 @@ pub(crate) fn diff(stage: &mut Stage, bus: &Bus, step: &ast::Diff) -> Outcome {
     Ok(())
 }
 
-pub(crate) fn scatter(stage: &mut Stage, bus: &Bus, step: &ast::Scatter) -> Outcome {
+pub(crate) fn scatter(stage: &mut Stage, bus: &Drive, step: &ast::Scatter) -> Outcome {
     let page = stage.key(&step.page)?;
     let page_len_bytes = stage.len_of(bus, page)?;
     let (seed, runs, len) = (

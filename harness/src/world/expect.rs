@@ -1,11 +1,12 @@
 //! What `expect` checks.
 
 use mmsb_engine::device::SimulatedCounters;
-use mmsb_engine::{Bus, DeviceStatistics, OpenReport, PageId, ReadError};
+use mmsb_engine::{DeviceStatistics, OpenReport, PageId};
 use sha1::Digest as _;
 
 use super::compare;
 use super::data;
+use super::drive::{Across, Drive, Refused, absent};
 use super::failure::{Difference, Fault, Outcome};
 use super::open::{Disk, closed};
 use super::run::World;
@@ -106,6 +107,7 @@ impl World<'_> {
                 )
             }
             Expect::Residency(residency) => {
+                let bus = bus.rust("`expect: residency`")?;
                 let found = bus.residency(self.stage.id(&residency.page)?)?;
                 equal(
                     &format!("the residency of page `{}`", residency.page),
@@ -132,7 +134,7 @@ impl World<'_> {
             }
             Expect::Stale(name) => match self.stage.key(name)? {
                 PageKey::Existing(id) => match bus.read(id) {
-                    Err(ReadError::StalePage { .. } | ReadError::StaleDerived { .. }) => Ok(()),
+                    Err(refused) if refused.is_stale_page() || refused.is_stale_derived() => Ok(()),
                     Err(error) => Err(error.into()),
                     Ok(_) => Err(Fault::new(format!(
                         "page `{name}` can be read, but should be stale"
@@ -248,6 +250,10 @@ impl World<'_> {
 
     fn count(&self, name: &str) -> Outcome<u64> {
         let bus = self.bus.as_ref().ok_or_else(closed)?;
+        let bus = match bus {
+            Drive::Rust(bus) => bus,
+            Drive::C(across) => return self.count_across(across, name),
+        };
         let statistics = bus.statistics();
         let (log, memory, report) = (statistics.log, statistics.memory, bus.opened());
         let torn = report.torn.as_ref();
@@ -286,6 +292,45 @@ impl World<'_> {
         Ok(found)
     }
 
+    /// A counter by the figures of the C ABI, or one that is the world's own.
+    fn count_across(&self, across: &Across, name: &str) -> Outcome<u64> {
+        let (statistics, opened) = (across.statistics(), across.opened());
+        Ok(match name {
+            "commits" => self.totals.commits,
+            "log.last_lsn" => statistics.last_lsn,
+            "log.durable_lsn" => statistics.durable_lsn,
+            "log.appended_bytes" => statistics.log_bytes,
+            "log.writes" => statistics.log_writes,
+            "log.syncs" => statistics.syncs,
+            "log.rotations" => statistics.rotations,
+            "log.recycled" => statistics.recycled,
+            "memory.live_pages" => statistics.live_pages,
+            "memory.live_bytes" => statistics.live_bytes,
+            "memory.footprint_bytes" => statistics.footprint_bytes,
+            "memory.peak_footprint_bytes" => statistics.peak_footprint_bytes,
+            "memory.reserved_bytes" => statistics.reserved_bytes,
+            "memory.waste_bytes" => statistics.waste_bytes,
+            "memory.largest_free_range_bytes" => statistics.largest_free_range_bytes,
+            "memory.capacity_bytes" => statistics.capacity_bytes,
+            "memory.allocations_total" => statistics.allocations_total,
+            "memory.releases_total" => statistics.releases_total,
+            "pages.derived" => statistics.derived_pages,
+            "open.created" => opened.created,
+            "open.last_lsn" => opened.last_lsn,
+            "open.applied" => opened.applied,
+            "open.checkpoint" => opened.checkpoint_lsn,
+            "open.torn" => opened.torn,
+            "open.torn_lsn" => opened.torn_lsn,
+            "open.dropped_segments" => opened.dropped_segments,
+            "open.warnings" => opened.warnings,
+            "transforms.computed" => self.computed.load(std::sync::atomic::Ordering::Relaxed),
+            _ => match absent(name) {
+                Some(what) => return Err(Refused::absent(&what).into()),
+                None => return self.storage_count(name),
+            },
+        })
+    }
+
     fn storage_count(&self, name: &str) -> Outcome<u64> {
         let unknown = || {
             let hint = nearest(name, COUNTERS.iter().copied());
@@ -296,7 +341,10 @@ impl World<'_> {
             ))
         };
         if let Some(name) = name.strip_prefix("device.") {
-            let device = self.bus.as_ref().and_then(|bus| bus.statistics().device);
+            let device = match &self.bus {
+                Some(Drive::Rust(bus)) => bus.statistics().device,
+                _ => None,
+            };
             if let Some(count) = residence_count(&device.unwrap_or_default(), name) {
                 return Ok(count);
             }
@@ -406,16 +454,16 @@ fn equal<T: PartialEq + std::fmt::Display>(what: &str, expected: &T, found: &T) 
 }
 
 /// The digest of a page; `None` if it is stale.
-fn digest(bus: &Bus, id: PageId) -> Outcome<Option<[u8; 32]>> {
+fn digest(bus: &Drive, id: PageId) -> Outcome<Option<[u8; 32]>> {
     match bus.read(id) {
         Ok(bytes) => Ok(Some(blake3::hash(&bytes).into())),
-        Err(ReadError::StaleDerived { .. }) => Ok(None),
+        Err(refused) if refused.is_stale_derived() => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
 /// The checks that need nothing but the bytes of pages; `None` for all others.
-pub(crate) fn of_bytes(stage: &Stage, bus: &Bus, expect: &Expect) -> Option<Outcome> {
+pub(crate) fn of_bytes(stage: &Stage, bus: &Drive, expect: &Expect) -> Option<Outcome> {
     match expect {
         Expect::Page(check) if check.snapshot.is_none() => Some(page(stage, bus, check)),
         Expect::Same(names) => Some(same(stage, bus, names)),
@@ -425,13 +473,13 @@ pub(crate) fn of_bytes(stage: &Stage, bus: &Bus, expect: &Expect) -> Option<Outc
     }
 }
 
-fn page(stage: &Stage, bus: &Bus, check: &PageCheck) -> Outcome {
+fn page(stage: &Stage, bus: &Drive, check: &PageCheck) -> Outcome {
     // A copy, because a check that copies from another page must not hold on to this one.
     let bytes = bus.read(stage.id(&check.page)?)?.to_vec();
     content(stage, bus, check, &bytes)
 }
 
-fn content(stage: &Stage, bus: &Bus, check: &PageCheck, bytes: &[u8]) -> Outcome {
+fn content(stage: &Stage, bus: &Drive, check: &PageCheck, bytes: &[u8]) -> Outcome {
     let at = check.at.eval(&stage.scope)?;
     let len = check
         .len
@@ -491,7 +539,7 @@ fn hash(page: &Name, expected: &Digest, bytes: &[u8]) -> Outcome {
 }
 
 /// Pages that hold the same bytes, as of one moment.
-fn same(stage: &Stage, bus: &Bus, names: &[Name]) -> Outcome {
+fn same(stage: &Stage, bus: &Drive, names: &[Name]) -> Outcome {
     let ids = names
         .iter()
         .map(|name| stage.id(name))
@@ -515,7 +563,7 @@ fn same(stage: &Stage, bus: &Bus, names: &[Name]) -> Outcome {
     Ok(())
 }
 
-fn ranges(stage: &Stage, bus: &Bus, check: &Equal) -> Outcome {
+fn ranges(stage: &Stage, bus: &Drive, check: &Equal) -> Outcome {
     let (left, right) = (stage.id(&check.page)?, stage.id(&check.to.page)?);
     let view = bus.view(&[left, right])?;
     let (left, right) = (
@@ -536,7 +584,7 @@ fn ranges(stage: &Stage, bus: &Bus, check: &Equal) -> Outcome {
     differ(&check.to.page, to_at, expected, found)
 }
 
-fn zero(stage: &Stage, bus: &Bus, region: &Region) -> Outcome {
+fn zero(stage: &Stage, bus: &Drive, region: &Region) -> Outcome {
     let bytes = bus.read(stage.id(&region.page)?)?;
     let at = region.at.eval(&stage.scope)?;
     let len = region

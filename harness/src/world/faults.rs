@@ -86,9 +86,13 @@ impl World<'_> {
         let bus = self.bus.as_ref().ok_or_else(closed)?;
         let restored = bus.restore_device()?;
         self.totals.checks += 1;
-        self.took_detour = restored.detour.is_some();
+        self.took_detour = restored
+            .as_ref()
+            .is_some_and(|restored| restored.took_detour);
         let (pages, page_bytes) = self.model.on_device();
-        if (restored.pages, restored.page_bytes) != (pages, page_bytes) {
+        if let Some(restored) = restored
+            && (restored.pages, restored.page_bytes) != (pages, page_bytes)
+        {
             return Err(Fault::new(format!(
                 "{} pages with {} bytes were restored, but there are {pages} with {page_bytes} on the device",
                 restored.pages, restored.page_bytes
@@ -105,13 +109,14 @@ impl World<'_> {
     /// Tells the bus that pages are needed on the device, or are not.
     pub(crate) fn hint(
         &self,
+        what: &str,
         pages: &Names,
         hint: impl FnOnce(&Bus, &[PageId]) -> Result<(), ReadError>,
     ) -> Outcome {
         let bus = self.bus.as_ref().ok_or_else(closed)?;
         let pages = pages.iter().map(|name| self.stage.id(name));
         let pages = pages.collect::<Outcome<Vec<_>>>()?;
-        Ok(hint(bus, &pages)?)
+        Ok(hint(bus.rust(what)?, &pages)?)
     }
 
     /// Fails if something became durable, or was acknowledged, before what it stands on.

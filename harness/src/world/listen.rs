@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use mmsb_engine::{Bus, PageId, Subscription};
+use mmsb_engine::PageId;
 
+use super::drive::{Drive, Queue};
 use super::failure::{Fault, Outcome};
 use super::stage::Stage;
 use crate::scenario::ast;
@@ -11,7 +12,7 @@ use crate::scenario::ast;
 /// A subscription, and a model of it.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    subscription: Subscription,
+    queue: Queue,
     capacity: usize,
     /// Whether the bus that it listens to is still open.
     is_live: bool,
@@ -20,15 +21,15 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    pub(crate) fn new(bus: &Bus, capacity: u64) -> Self {
+    pub(crate) fn new(bus: &Drive, capacity: u64) -> Outcome<Self> {
         let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
-        Self {
-            subscription: bus.subscribe(capacity),
+        Ok(Self {
+            queue: bus.subscribe(capacity)?,
             capacity: capacity.max(1),
             is_live: true,
             lost: 0,
             waiting: VecDeque::new(),
-        }
+        })
     }
 
     /// Notes a commit, which the engine must have told of.
@@ -50,7 +51,7 @@ impl Listener {
 
     /// Takes what waits, and compares it with what should, and with what the step says.
     pub(crate) fn drain(&mut self, stage: &Stage, step: &ast::Drain) -> Outcome {
-        let drained = self.subscription.drain();
+        let drained = self.queue.drain()?;
         let lost = std::mem::take(&mut self.lost);
         let waiting = std::mem::take(&mut self.waiting);
         if drained.lost != lost {
@@ -59,14 +60,10 @@ impl Listener {
                 drained.lost
             )));
         }
-        let events = drained
-            .events
-            .iter()
-            .map(|event| (event.lsn.0, event.pages.iter().copied().collect::<Vec<_>>()));
         let expected = waiting
             .into_iter()
             .map(|(lsn, pages)| (lsn, pages.into_iter().collect::<Vec<_>>()));
-        let (events, expected): (Vec<_>, Vec<_>) = (events.collect(), expected.collect());
+        let (events, expected): (Vec<_>, Vec<_>) = (drained.events, expected.collect());
         if let Some((found, wanted)) = events
             .iter()
             .zip(&expected)

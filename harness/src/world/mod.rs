@@ -10,6 +10,7 @@ mod concurrent;
 mod crash;
 mod data;
 mod devices;
+mod drive;
 mod expect;
 mod failure;
 mod faults;

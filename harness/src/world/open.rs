@@ -9,13 +9,14 @@ use mmsb_engine::{Bus, Clock, Compression, FileStorage, OpenError, Retention, St
 
 use super::SimulatedStorage;
 use super::devices::DeviceSettings;
+use super::drive::Drive;
 use super::failure::{Fault, Outcome};
 use super::resume::Milestone;
 use super::run::World;
 use super::{compare, transforms};
 use crate::scenario::ErrorKind;
 use crate::scenario::ast::{
-    self, Compress, Durability, Location, Propagation, Retain, StorageKind,
+    self, Compress, Durability, Location, Propagation, Retain, StorageKind, Via,
 };
 use crate::scenario::num::Scope;
 
@@ -31,6 +32,7 @@ const MAX_THREADS: u64 = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) storage: StorageKind,
+    pub(crate) via: Via,
     pub(crate) durability: Durability,
     pub(crate) propagation: Propagation,
     retain: Retain,
@@ -51,6 +53,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             storage: StorageKind::Sim,
+            via: Via::Rust,
             durability: Durability::Sync,
             propagation: Propagation::Eager,
             retain: Retain::All,
@@ -78,6 +81,7 @@ impl Settings {
         };
         Ok(Self {
             storage: options.storage.unwrap_or(self.storage),
+            via: options.via.unwrap_or(self.via),
             durability: options.durability.unwrap_or(self.durability),
             propagation: options.propagation.unwrap_or(self.propagation),
             retain: options.retain.unwrap_or(self.retain),
@@ -191,7 +195,7 @@ impl World<'_> {
                 report.last_lsn
             )));
         }
-        self.bus = Some(bus);
+        self.bus = Some(Drive::new(bus, self.settings.via)?);
         Ok(())
     }
 
@@ -246,7 +250,7 @@ impl World<'_> {
         self.stage.durability = self.settings.durability;
         self.stage.location = self.settings.location;
         let lsn = bus.opened().last_lsn.0;
-        let bus = self.bus.insert(bus);
+        let bus = self.bus.insert(Drive::new(bus, self.settings.via)?);
         let safe = self.safe_lsn;
         if let Disk::Simulated(storage) = &self.disk {
             storage.recovered(lsn);

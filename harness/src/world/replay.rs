@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use mmsb_engine::{Lsn, PageId, Replayed, replay_from};
+use mmsb_engine::{Lsn, PageId, replay_from};
 
 use super::compare;
+use super::drive::Past;
 use super::failure::{Fault, Outcome};
 use super::open;
 use super::run::World;
@@ -73,6 +74,7 @@ impl World<'_> {
             until.map(Lsn),
             &settings.engine(&self.computed, self.devices.another()?)?,
         )?;
+        let rebuilt = Past::new(rebuilt, self.settings.via)?;
         self.totals.checks += 1;
         if let Some(mark) = &same_as {
             same_as_mark(&rebuilt, mark)?;
@@ -81,7 +83,7 @@ impl World<'_> {
     }
 
     /// Compares a rebuilt state with the model's past, as far as the model remembers it.
-    fn same_as_model(&mut self, rebuilt: &Replayed, until: Option<u64>) -> Outcome {
+    fn same_as_model(&mut self, rebuilt: &Past, until: Option<u64>) -> Outcome {
         let lsn = until.unwrap_or(self.model.lsn());
         if rebuilt.lsn().0 != lsn {
             let message = format!(
@@ -111,7 +113,7 @@ impl World<'_> {
     }
 }
 
-fn same_as_mark(rebuilt: &Replayed, mark: &Mark) -> Outcome {
+fn same_as_mark(rebuilt: &Past, mark: &Mark) -> Outcome {
     for (page, expected) in &mark.pages {
         let found = rebuilt
             .read(*page)

@@ -7,7 +7,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mmsb_engine::Bus;
 use serde::{Deserialize, Serialize};
 
 use super::failure::{Fault, Outcome};
@@ -152,7 +151,7 @@ impl World<'_> {
             return Ok(());
         };
         if let Some(simulated) = self.bus.take() {
-            Bus::abandon(simulated);
+            simulated.abandon();
         }
         self.devices.replace(device);
         self.disk = Disk::Directory(resume.bus.clone());

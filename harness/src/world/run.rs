@@ -13,6 +13,7 @@ use super::SimulatedStorage;
 use super::compare;
 use super::data;
 use super::devices::Devices;
+use super::drive::Drive;
 use super::failure::{self, Failure, Fault};
 use super::listen::Listener;
 use super::model::{Effect, Keep, Model};
@@ -142,7 +143,7 @@ pub(crate) struct World<'c> {
     pub(crate) clock: Arc<SteppingClock>,
     /// How often the transform `test.counts` computed.
     pub(crate) computed: Arc<AtomicU64>,
-    pub(crate) bus: Option<Bus>,
+    pub(crate) bus: Option<Drive>,
     /// The bus of a directory that the steps have yet to catch up with, and its device.
     pub(crate) waiting: Option<(Bus, Option<Arc<dyn Device>>)>,
     pub(crate) model: Model,
@@ -379,8 +380,10 @@ impl<'c> World<'c> {
             Step::Fault(inject) => self.inject(inject),
             Step::Heal => self.heal(),
             Step::RestoreDevice => self.restore_device(),
-            Step::Evict(pages) => self.hint(pages, |bus, pages| bus.evict(pages).map(drop)),
-            Step::Prefetch(pages) => self.hint(pages, Bus::prefetch),
+            Step::Evict(pages) => {
+                self.hint("`evict`", pages, |bus, pages| bus.evict(pages).map(drop))
+            }
+            Step::Prefetch(pages) => self.hint("`prefetch`", pages, Bus::prefetch),
             Step::Propagate => {
                 let bus = self.bus.as_ref().ok_or_else(closed)?;
                 bus.propagate()?;
@@ -484,7 +487,10 @@ impl<'c> World<'c> {
             .zip(view.pages())
             .map(|(name, (_, bytes))| (name.into_owned(), bytes.to_vec()));
         let pages: BTreeMap<String, Vec<u8>> = pages.collect();
-        let seen = view.pages().map(|(id, bytes)| (id, bytes.to_vec()));
+        let seen = view
+            .pages()
+            .into_iter()
+            .map(|(id, bytes)| (id, bytes.to_vec()));
         let seen: Vec<_> = seen.collect();
         drop(view);
         // A read below would let a wave catch up, so what the view showed is compared itself.
@@ -529,7 +535,7 @@ impl<'c> World<'c> {
         let bus = self.bus.as_ref().ok_or_else(closed)?;
         let capacity = subscribe.capacity.eval(&self.stage.scope)?;
         let name = subscribe.name.resolve(&self.stage.scope)?.into_owned();
-        self.listeners.insert(name, Listener::new(bus, capacity));
+        self.listeners.insert(name, Listener::new(bus, capacity)?);
         Ok(())
     }
 
@@ -627,7 +633,7 @@ fn set_variables(
 }
 
 /// Executes a step that only stages something or sets variables; `None` for all others.
-pub(crate) fn stage_step(stage: &mut Stage, bus: &Bus, step: &Step) -> Option<failure::Outcome> {
+pub(crate) fn stage_step(stage: &mut Stage, bus: &Drive, step: &Step) -> Option<failure::Outcome> {
     Some(match step {
         Step::Write(write) => stage.write(bus, write),
         Step::Delta(delta) => data::delta(stage, bus, delta),

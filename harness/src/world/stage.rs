@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mmsb_engine::{Bus, Delta, Location, NewPage, PageId, PageRef, Transaction, TransactionError};
+use mmsb_engine::{Delta, Location, PageId};
 
 use super::data;
+use super::drive::Drive;
 use super::failure::{Fault, Outcome};
 use super::model::Function;
 use super::path::Path;
@@ -155,7 +156,7 @@ impl Stage {
     }
 
     /// The length of a page.
-    pub(crate) fn len_of(&self, bus: &Bus, key: PageKey) -> Outcome<u64> {
+    pub(crate) fn len_of(&self, bus: &Drive, key: PageKey) -> Outcome<u64> {
         match key {
             PageKey::Existing(id) => Ok(bus.info(id)?.len_bytes),
             PageKey::New(ordinal) => {
@@ -167,7 +168,7 @@ impl Stage {
     }
 
     /// The bytes of a page with what is staged for it: what a commit now would make of it.
-    pub(crate) fn present(&self, bus: &Bus, key: PageKey) -> Outcome<Vec<u8>> {
+    pub(crate) fn present(&self, bus: &Drive, key: PageKey) -> Outcome<Vec<u8>> {
         let mut bytes = match key {
             PageKey::Existing(id) => bus.read(id)?.to_vec(),
             PageKey::New(_) => {
@@ -204,7 +205,7 @@ impl Stage {
         self.staged.ops.push(op);
     }
 
-    pub(crate) fn write(&mut self, bus: &Bus, write: &ast::Write) -> Outcome {
+    pub(crate) fn write(&mut self, bus: &Drive, write: &ast::Write) -> Outcome {
         let page = self.key(&write.page)?;
         let at = write.at.eval(&self.scope)?;
         let bytes = data::bytes(self, bus, &write.data, page, at)?;
@@ -227,7 +228,7 @@ impl Stage {
     }
 
     /// Allocates one page with everything that it starts with.
-    pub(crate) fn allocate(&mut self, bus: &Bus, page: &ast::NewPage) -> Outcome {
+    pub(crate) fn allocate(&mut self, bus: &Drive, page: &ast::NewPage) -> Outcome {
         let name = page.page.resolve(&self.scope)?.into_owned();
         if let Some(key) = self.names.get(&name)
             && self.is_in_use(bus, *key)
@@ -289,7 +290,7 @@ impl Stage {
         Ok(())
     }
 
-    fn is_in_use(&self, bus: &Bus, key: PageKey) -> bool {
+    fn is_in_use(&self, bus: &Drive, key: PageKey) -> bool {
         match key {
             PageKey::New(_) => true,
             PageKey::Existing(id) => !self.staged.freed.contains(&id) && bus.info(id).is_ok(),
@@ -418,69 +419,36 @@ impl Stage {
 
     /// Has the engine check what is staged, as far as it does before a commit. On a refusal the last
     /// operation is dropped.
-    pub(crate) fn try_build(&mut self, bus: &Bus) -> Outcome {
-        match self.build(bus) {
-            Ok(_) => Ok(()),
-            Err((index, error)) => {
-                let fault = self.refused(index, error);
+    pub(crate) fn try_build(&mut self, bus: &Drive) -> Outcome {
+        bus.try_build(&self.staged.ops).map_err(|(index, fault)| {
+            let fault = self.refused(index, fault);
+            if let Some(index) = index {
                 self.staged.ops.truncate(index);
                 self.staged.places.truncate(index);
-                Err(fault)
             }
-        }
+            fault
+        })
     }
 
-    fn refused(&self, index: usize, error: TransactionError) -> Box<Fault> {
-        let place = self
-            .staged
-            .places
-            .get(index)
-            .map(|(path, span)| (path.to_string(), *span));
-        let fault: Box<Fault> = error.into();
+    /// Says where the operation that was refused was asked for.
+    fn refused(&self, index: Option<usize>, fault: Box<Fault>) -> Box<Fault> {
+        let place = index.and_then(|index| self.staged.places.get(index));
+        let place = place.map(|(path, span)| (path.to_string(), *span));
         match place {
             Some(place) => fault.at(|| place),
             None => fault,
         }
     }
 
-    /// Makes the engine's transaction; the error says which operation was refused.
-    fn build<'a>(&self, bus: &'a Bus) -> Result<Transaction<'a>, (usize, TransactionError)> {
-        let mut transaction = bus.begin();
-        let mut news: Vec<NewPage> = Vec::with_capacity(self.staged.new_lens.len());
-        for (index, op) in self.staged.ops.iter().enumerate() {
-            add(&mut transaction, &mut news, op).map_err(|error| (index, error))?;
-        }
-        Ok(transaction)
-    }
-
     /// Commits what is staged. Whatever comes of it, nothing is staged afterwards.
     pub(crate) fn commit(
         &mut self,
-        bus: &Bus,
+        bus: &Drive,
         durability: Option<Durability>,
     ) -> Outcome<Committed> {
         let durability = durability.unwrap_or(self.durability);
-        let mut doubt = None;
-        let result = match self.build(bus) {
-            Ok(transaction) => match transaction.commit(engine_durability(durability)) {
-                Err(error) => {
-                    let made = match &error {
-                        TransactionError::InDoubt { commit, .. } => Some((**commit).clone()),
-                        _ => None,
-                    };
-                    let fault: Box<Fault> = error.into();
-                    match made {
-                        Some(commit) => {
-                            doubt = Some(fault);
-                            Ok(commit)
-                        }
-                        None => Err(fault),
-                    }
-                }
-                Ok(commit) => Ok(commit),
-            },
-            Err((index, error)) => Err(self.refused(index, error)),
-        };
+        let result = bus.commit(&self.staged.ops, durability);
+        let result = result.map_err(|(index, fault)| self.refused(index, fault));
         let commit = match result {
             Ok(commit) => commit,
             Err(fault) => {
@@ -513,7 +481,10 @@ impl Stage {
             }
         }
         for (name, old) in staged.transferred {
-            let id = commit.transferred(old);
+            let transferred = &commit.transferred;
+            let id = transferred
+                .iter()
+                .find_map(|(from, to)| (*from == old).then_some(*to));
             let id = id.ok_or_else(|| {
                 Fault::new(format!("the commit tells no new id for page `{name}`"))
             })?;
@@ -521,14 +492,14 @@ impl Stage {
             renamed.push((name, Some(old)));
         }
         Ok(Committed {
-            lsn: commit.lsn.0,
+            lsn: commit.lsn,
             durability,
             ops: staged.ops,
             allocated: commit.allocated,
             transferred: commit.transferred,
             renamed,
             written_bytes: staged.written_bytes,
-            doubt,
+            doubt: commit.doubt,
         })
     }
 }
@@ -538,63 +509,6 @@ fn engine_location(location: ast::Location) -> Location {
         ast::Location::Host => Location::Host,
         ast::Location::Device => Location::Device,
         ast::Location::Unified => Location::Unified,
-    }
-}
-
-fn engine_durability(durability: Durability) -> mmsb_engine::Durability {
-    match durability {
-        Durability::Memory => mmsb_engine::Durability::Memory,
-        Durability::Buffered => mmsb_engine::Durability::Buffered,
-        Durability::Sync => mmsb_engine::Durability::Sync,
-    }
-}
-
-/// Adds one operation to the engine's transaction.
-fn add(
-    transaction: &mut Transaction<'_>,
-    news: &mut Vec<NewPage>,
-    op: &Op,
-) -> Result<(), TransactionError> {
-    match op {
-        Op::Allocate {
-            len_bytes,
-            location,
-        } => {
-            news.push(transaction.allocate_at(*len_bytes, *location)?);
-            Ok(())
-        }
-        Op::Write { page, at, bytes } => transaction.write(engine_page(*page, news), *at, bytes),
-        Op::Delta { page, delta, .. } => transaction.apply(engine_page(*page, news), delta),
-        Op::Free { page } => transaction.free(*page),
-        Op::Transfer { page } => transaction.transfer(*page),
-        Op::Connect {
-            child,
-            function,
-            parents,
-        } => {
-            let parents: Vec<PageRef> = parents
-                .iter()
-                .map(|parent| engine_page(*parent, news))
-                .collect();
-            transaction.connect(engine_page(*child, news), function.transform_id(), &parents)
-        }
-        Op::Disconnect { child } => transaction.disconnect(*child),
-        Op::Annotate { page, key, value } => transaction.annotate(
-            engine_page(*page, news),
-            key,
-            value.as_ref().map(String::as_bytes),
-        ),
-    }
-}
-
-fn engine_page(key: PageKey, news: &[NewPage]) -> PageRef {
-    match key {
-        PageKey::Existing(id) => PageRef::Existing(id),
-        PageKey::New(ordinal) => match news.get(ordinal as usize) {
-            Some(new) => PageRef::New(*new),
-            // Its allocation was refused; an id that no page can have is refused in turn.
-            None => PageRef::Existing(PageId::new(u32::MAX, 0)),
-        },
     }
 }
 

@@ -31,6 +31,14 @@ struct mmsb_statistics
     syncs::UInt64
     rotations::UInt64
     open_handles::UInt64
+    log_writes::UInt64
+    recycled::UInt64
+    footprint_bytes::UInt64
+    peak_footprint_bytes::UInt64
+    waste_bytes::UInt64
+    largest_free_range_bytes::UInt64
+    allocations_total::UInt64
+    releases_total::UInt64
 end
 
 struct mmsb_event

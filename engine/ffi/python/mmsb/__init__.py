@@ -12,10 +12,11 @@ b'hello'
 from ._bus import (Bus, Durability, Event, Events, Location, PageInfo, Replayed, Transaction, TransformCall, Transforms,
                    doctor, has_feature)
 from ._errors import (BusError, BusyError, GraphError, HandleError, InDoubtError, MmsbError, PageError, ViewHeldError)
+from ._shared import Moment, SharedPage, attach
 from ._view import DeviceView, View
 
 __all__ = [
     "Bus", "BusError", "BusyError", "DeviceView", "Durability", "Event", "Events", "GraphError", "HandleError",
-    "InDoubtError", "Location", "MmsbError", "PageError", "PageInfo", "Replayed", "Transaction", "TransformCall",
-    "Transforms", "View", "ViewHeldError", "doctor", "has_feature",
+    "InDoubtError", "Location", "MmsbError", "Moment", "PageError", "PageInfo", "Replayed", "SharedPage", "Transaction",
+    "TransformCall", "Transforms", "View", "ViewHeldError", "attach", "doctor", "has_feature",
 ]

@@ -7,7 +7,7 @@ import os
 from ctypes import POINTER, c_char, c_char_p, c_int32, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 
-ABI_VERSION = 0x0001_0000
+ABI_VERSION = 0x0001_0001
 
 (OK, INVALID_ARGUMENT, INVALID_HANDLE, WRONG_KIND, BUSY, STATE, BUFFER_TOO_SMALL, UNSUPPORTED, NOTHING, PAGE, GRAPH,
  VIEW_HELD, OUT_OF_SPACE, IO, IN_DOUBT, DAMAGED, IN_USE, DEVICE, REENTERED, PANIC, OTHER) = range(21)
@@ -38,7 +38,15 @@ class CheckpointReport(Sized):
 class Statistics(Sized):
     _fields_ = [(name, c_uint64) for name in
                 ("size", "last_lsn", "durable_lsn", "live_pages", "live_bytes", "derived_pages", "reserved_bytes",
-                 "capacity_bytes", "log_bytes", "syncs", "rotations", "open_handles")]
+                 "capacity_bytes", "log_bytes", "syncs", "rotations", "open_handles", "log_writes", "recycled",
+                 "footprint_bytes", "peak_footprint_bytes", "waste_bytes", "largest_free_range_bytes",
+                 "allocations_total", "releases_total")]
+
+
+class OpenReport(Sized):
+    _fields_ = [(name, c_uint64) for name in
+                ("size", "created", "last_lsn", "has_checkpoint", "checkpoint_lsn", "applied", "torn", "torn_lsn",
+                 "dropped_segments", "warnings")]
 
 
 class PageInfo(Sized):
@@ -48,6 +56,10 @@ class PageInfo(Sized):
 
 class Event(Sized):
     _fields_ = [(name, c_uint64) for name in ("size", "lsn", "lost", "pages")]
+
+
+class Moment(Sized):
+    _fields_ = [(name, c_uint64) for name in ("size", "sequence", "lsn", "epoch")]
 
 
 class DevicePage(Sized):
@@ -81,7 +93,7 @@ class Transform(Sized):
 STRUCTURES = {
     "mmsb_options": Options, "mmsb_checkpoint_report": CheckpointReport, "mmsb_statistics": Statistics,
     "mmsb_page_info": PageInfo, "mmsb_event": Event, "mmsb_device_page": DevicePage, "mmsb_bytes": Bytes,
-    "mmsb_write": Write, "mmsb_compute": Compute, "mmsb_transform": Transform,
+    "mmsb_moment": Moment, "mmsb_open_report": OpenReport, "mmsb_write": Write, "mmsb_compute": Compute, "mmsb_transform": Transform,
 }
 
 _u64p = POINTER(c_uint64)
@@ -106,6 +118,7 @@ FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "mmsb_bus_digest": (c_int32, [c_uint64, POINTER(c_uint8)]),
     "mmsb_bus_pages": (c_int32, [c_uint64, _u64p, c_size_t, _sizep]),
     "mmsb_bus_statistics": (c_int32, [c_uint64, POINTER(Statistics)]),
+    "mmsb_bus_opened": (c_int32, [c_uint64, POINTER(OpenReport)]),
     "mmsb_page_describe": (c_int32, [c_uint64, c_uint64, POINTER(PageInfo)]),
     "mmsb_page_parents": (c_int32, [c_uint64, c_uint64, _u64p, c_size_t, _sizep]),
     "mmsb_page_annotation": (c_int32, [c_uint64, c_uint64, c_char_p, POINTER(c_uint8), c_size_t, _sizep]),
@@ -130,6 +143,13 @@ FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "mmsb_view_release": (c_int32, [c_uint64]),
     "mmsb_view_device": (c_int32, [c_uint64, c_uint64, _u64p, POINTER(DevicePage)]),
     "mmsb_read_into": (c_int32, [c_uint64, c_uint64, c_uint64, c_void_p, c_size_t]),
+    "mmsb_page_export": (c_int32, [c_uint64, c_uint64, POINTER(c_int32)]),
+    "mmsb_page_withdraw": (c_int32, [c_uint64, c_uint64]),
+    "mmsb_shared_open": (c_int32, [c_int32, _u64p, _u64p, POINTER(Bytes)]),
+    "mmsb_shared_read": (c_int32, [c_uint64, c_uint64, c_void_p, c_size_t, c_uint64, POINTER(Moment)]),
+    "mmsb_shared_begin": (c_int32, [c_uint64, c_uint64, POINTER(Moment)]),
+    "mmsb_shared_check": (c_int32, [c_uint64, c_uint64]),
+    "mmsb_shared_close": (c_int32, [c_uint64]),
     "mmsb_replay_open": (c_int32, [c_char_p, c_uint64, POINTER(Options), _u64p]),
     "mmsb_replay_lsn": (c_int32, [c_uint64, _u64p]),
     "mmsb_replay_digest": (c_int32, [c_uint64, POINTER(c_uint8)]),

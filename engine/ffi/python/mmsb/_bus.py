@@ -358,6 +358,17 @@ class Bus:
         check(lib.mmsb_view_device(self._handle.value, page, ctypes.byref(handle), ctypes.byref(place)))
         return DeviceView(handle.value, place, self._device_index)
 
+    def export(self, page: int) -> int:
+        """A descriptor of the memory of a page, for another process to :func:`attach` to. It is the caller's to close, which
+        ends nothing: :meth:`withdraw` does. Pages from 4033 bytes on, in host memory."""
+        descriptor = ctypes.c_int32()
+        check(lib.mmsb_page_export(self._handle.value, page, ctypes.byref(descriptor)))
+        return descriptor.value
+
+    def withdraw(self, page: int) -> None:
+        """Ends the export of a page: who has it mapped is told that it is gone, and keeps what was there last."""
+        check(lib.mmsb_page_withdraw(self._handle.value, page))
+
     def read(self, page: int, offset: int = 0, length: Optional[int] = None) -> bytes:
         """A copy of bytes of a page."""
         length = self.info(page).len - offset if length is None else length
@@ -393,6 +404,12 @@ class Bus:
     def statistics(self) -> dict[str, int]:
         value = _abi.Statistics()
         check(lib.mmsb_bus_statistics(self._handle.value, ctypes.byref(value)))
+        return {name: getattr(value, name) for name, *_ in value._fields_ if name != "size"}
+
+    def opened(self) -> dict[str, int]:
+        """What opening found and did, by the fields of ``mmsb_open_report``."""
+        value = _abi.OpenReport()
+        check(lib.mmsb_bus_opened(self._handle.value, ctypes.byref(value)))
         return {name: getattr(value, name) for name, *_ in value._fields_ if name != "size"}
 
     def sync(self) -> int:

@@ -1,5 +1,6 @@
 import gc
 import json
+import os
 import select
 import subprocess
 import sys
@@ -31,6 +32,9 @@ def test_what_is_written_is_there_and_survives(tmp_path):
     with mmsb.Bus(tmp_path / "bus", **SMALL) as bus:
         assert bus.read(page, 3, 3) == b"abc" and bus.read(page, 10, 6) == b"\0\0\1\0\2\0"
         assert bus.read(page, 30, 4) == b"\0\2\4\6" and bus.digest() == digest
+        opened = bus.opened()
+        # The last record is that of the close.
+        assert opened["created"] == 0 and opened["torn"] == 0 and opened["last_lsn"] >= lsn and opened["applied"] >= 2
         bus.write([(page, 3, b"new")])
     with mmsb.Replayed(tmp_path / "bus", until=lsn, **SMALL) as past:
         assert past.digest() == digest and past.lsn == lsn and past.pages() == [page]
@@ -234,3 +238,49 @@ bus.close()
 """
     output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     assert int(output) < 4 << 20, f"{output} bytes of private memory for a view of 64 MiB"
+
+
+CHILD = """
+import os, sys, numpy as np, mmsb
+shared = mmsb.attach(int(sys.argv[1]))
+os.close(int(sys.argv[1]))
+print(shared.page, len(shared), flush=True)
+seen = set()
+while 200 not in seen:
+    array, moment = shared.read(dtype="u8", wait_s=30)
+    assert (array == array[0]).all() and not array.flags.writeable, array
+    assert moment.sequence % 2 == 0
+    total, again = shared.read_in_place(lambda page: int(page.sum()), dtype="u8", wait_s=30)
+    assert total % len(array) == 0 and again.lsn >= moment.lsn
+    seen.add(int(array[0]))
+place = shared.numpy("u8")
+assert place[0] == 200
+print("seen", flush=True)
+sys.stdin.readline()
+try:
+    shared.read()
+except mmsb.PageError as error:
+    print(error.kind, int(place[0]), flush=True)
+shared.release()
+assert place[1] == 200
+"""
+
+
+def test_another_process_sees_commits_whole(bus):
+    page = bus.allocate(64 << 10)
+    with pytest.raises(mmsb.PageError, match="4033"):
+        bus.export(bus.allocate(100))
+    descriptor = bus.export(page)
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(descriptor)], pass_fds=[descriptor], text=True,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    os.close(descriptor)
+    assert child.stdout.readline().split() == [str(page), str(64 << 10)]
+    for number in range(201):
+        bus.write([(page, 0, np.full(8192, number, dtype="u8"))], durability=mmsb.Durability.MEMORY)
+    assert child.stdout.readline().strip() == "seen"
+    bus.withdraw(page)
+    bus.write([(page, 0, bytes(64 << 10))])
+    said, _ = child.communicate("go on\n", timeout=60)
+    assert said.split() == ["shared.gone", "200"] and child.returncode == 0
+    with open(os.devnull) as other, pytest.raises(mmsb.MmsbError, match="shared.not-a-page"):
+        mmsb.attach(other)

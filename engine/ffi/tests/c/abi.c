@@ -305,6 +305,16 @@ static void information(const char *directory) {
     CHECK(statistics.live_pages == 2 && statistics.derived_pages == 1 && statistics.open_handles == 0);
     // An older caller, which knows less.
     REFUSED(MMSB_INVALID_ARGUMENT, "argument", mmsb_bus_statistics(bus, NULL));
+    CHECK(statistics.allocations_total >= statistics.live_pages);
+    CHECK(statistics.footprint_bytes >= statistics.live_bytes);
+    mmsb_open_report opened = {.size = sizeof opened};
+    OK(mmsb_bus_opened(bus, &opened));
+    CHECK(opened.created == 1 && opened.last_lsn == 0 && opened.torn == 0 && opened.warnings == 0);
+    CHECK(opened.size == sizeof opened && opened.has_checkpoint == 0 && opened.applied == 0);
+    REFUSED(MMSB_INVALID_ARGUMENT, "argument", mmsb_bus_opened(bus, NULL));
+    REFUSED(MMSB_INVALID_HANDLE, "handle.null", mmsb_bus_opened(0, &opened));
+    opened.size = 8;
+    REFUSED(MMSB_INVALID_ARGUMENT, "argument", mmsb_bus_opened(bus, &opened));
     OK(mmsb_transaction_begin(bus, &transaction));
     const uint64_t itself[1] = {b};
     OK(mmsb_transaction_connect(transaction, a, "copy", 1, NULL, 0, itself, 1));

@@ -4,6 +4,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::world::compare;
+use crate::world::drive::Drive;
+use crate::world::failure::Fault;
 use crate::world::run::{World, panic_text};
 
 /// What came of a disk on which something went wrong.
@@ -63,6 +65,10 @@ fn open_and_compare(world: &mut World<'_>, safe_lsn: u64) -> Judgement {
     if !model.roll_back(lsn) {
         return Judgement::Silent(format!("LSN {lsn} was found, which is too old to compare"));
     }
+    let bus = match Drive::new(bus, world.settings.via) {
+        Ok(bus) => bus,
+        Err(refused) => return Judgement::Crashed(Box::<Fault>::from(refused).message),
+    };
     let compared = compare::everything(&bus, &mut model, &Default::default())
         .and_then(|()| compare::figures(&bus, &model));
     bus.abandon();
