@@ -68,6 +68,7 @@ impl State {
                 slot.touch(lsn.0);
             }
             slot.mark_dirty(run.offset, len_bytes);
+            self.note_changed(run.page.index(), slot, run.offset..run.offset + len_bytes);
             if slot.has_children()
                 && let Some(node) = graph.node_of(run.page.index())
                 && let Some(stripe) = locked.get_mut(slot.stripe())

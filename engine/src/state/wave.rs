@@ -7,7 +7,6 @@ use super::State;
 use super::memory::DEVICE_START;
 use super::stripes::Exclusive;
 use super::structure::Structure;
-use super::table::PageTable;
 use crate::graph::{self, Graph, Node, StaleSet, WaveObserver, WaveScratch, WaveSummary};
 use crate::options::Propagation;
 use crate::page::{PageId, PageIndex};
@@ -47,15 +46,19 @@ impl ScratchPool {
     }
 }
 
-/// Moves the epochs of derived pages on.
+/// Moves the epochs of derived pages on, and tells their mirrors what changed. A page that is computed from one that is mirrored is on a
+/// higher level, so it is computed after this was told.
 struct Epochs<'a> {
-    table: &'a PageTable,
+    state: &'a State,
 }
 
 impl WaveObserver for Epochs<'_> {
-    fn changed(&mut self, _node: Node, page: PageIndex, _ranges: &[Range<u64>]) {
-        if let Some(slot) = self.table.slot(page) {
+    fn changed(&mut self, _node: Node, page: PageIndex, ranges: &[Range<u64>]) {
+        if let Some(slot) = self.state.table.slot(page) {
             slot.set_epoch(slot.epoch() + 1);
+            for range in ranges {
+                self.state.note_changed(page, slot, range.clone());
+            }
         }
     }
 }
@@ -77,7 +80,7 @@ impl State {
                 &stripe.pending,
                 self.threads,
                 &mut stripe.stale,
-                &mut Epochs { table: &self.table },
+                &mut Epochs { state: self },
             )
         };
         stripe.pending.clear();
