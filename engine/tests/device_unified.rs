@@ -118,6 +118,28 @@ fn a_mirror_is_made_when_it_is_needed_and_then_sent_what_changed() {
 }
 
 #[test]
+fn a_transaction_writes_to_pages_and_to_pages_with_mirrors() {
+    let directory = tempdir().unwrap();
+    let bus = open(directory.path(), on(&device(10), None));
+    let (a, b) = (unified(&bus, 8192, 1), unified(&bus, 8192, 2));
+    let page = allocate(&bus, 8192, Location::Device);
+    let computed = allocate(&bus, 8192, Location::Unified);
+    connect(&bus, computed, "xor", &[], &[page, a]);
+    bus.prefetch(&[a, b, computed]).unwrap();
+    let mut transaction = bus.begin();
+    for (at, page) in [a, page, b, page, a].into_iter().enumerate() {
+        transaction
+            .write(page, at as u64 * 100, b"together")
+            .unwrap();
+    }
+    transaction.commit(Durability::Memory).unwrap();
+    for mirrored in [a, b, computed] {
+        assert_mirrored(&bus, mirrored);
+    }
+    assert!(bus.read(page).unwrap()[300..308] == *b"together");
+}
+
+#[test]
 fn a_wave_on_the_device_takes_mirrors_as_they_are_on_the_host() {
     let directory = tempdir().unwrap();
     let device = device(2);

@@ -37,7 +37,8 @@ pub(crate) const fn place_of(offset: u64) -> u64 {
     }
 }
 
-/// Writes runs of a commit or a record that lie on the device; the space is looked up and locked with the first of them.
+/// Writes runs of a commit or a record that lie on the device, and notes those of which a mirror is there; the space is looked up and locked
+/// with the first of them, for all.
 #[derive(Default)]
 pub(crate) struct DeviceRuns<'a> {
     writer: Option<Writer<'a>>,
@@ -53,13 +54,41 @@ impl<'a> DeviceRuns<'a> {
             sink.write(place_of(offset), bytes);
             return true;
         }
-        if self.writer.is_none() {
-            self.writer = state.device.get().map(|space| space.writer());
-        }
-        if let Some(writer) = &mut self.writer {
+        if let Some(writer) = self.writer(state) {
             writer.write(place_of(offset), bytes);
         }
         true
+    }
+
+    /// Notes that `range` of a page has changed, for its mirror. The caller holds its stripe exclusively.
+    #[inline]
+    pub(crate) fn note_changed(
+        &mut self,
+        state: &'a State,
+        index: PageIndex,
+        slot: &Slot,
+        range: Range<u64>,
+    ) {
+        if slot.is_mirrored() {
+            self.mark_mirror(state, index, slot, range);
+        }
+    }
+
+    #[cold]
+    fn mark_mirror(&mut self, state: &'a State, index: PageIndex, slot: &Slot, range: Range<u64>) {
+        let marked = self
+            .writer(state)
+            .is_some_and(|writer| writer.mark_mirror(index, range));
+        if !marked {
+            slot.set_mirrored(false);
+        }
+    }
+
+    fn writer(&mut self, state: &'a State) -> Option<&mut Writer<'a>> {
+        if self.writer.is_none() {
+            self.writer = state.device.get().map(|space| space.writer());
+        }
+        self.writer.as_mut()
     }
 }
 
@@ -204,22 +233,6 @@ impl State {
     pub(crate) unsafe fn operand(&self, index: PageIndex, slot: &Slot) -> Option<Operand<'_>> {
         // SAFETY: the caller's contract is the same.
         unsafe { operand(&self.arena, index, slot) }
-    }
-
-    /// Notes that `range` of a page has changed, for its mirror. The caller holds its stripe exclusively.
-    #[inline]
-    pub(crate) fn note_changed(&self, index: PageIndex, slot: &Slot, range: Range<u64>) {
-        if slot.is_mirrored() {
-            self.mark_mirror(index, slot, range);
-        }
-    }
-
-    #[cold]
-    fn mark_mirror(&self, index: PageIndex, slot: &Slot, range: Range<u64>) {
-        let space = self.device.get();
-        if !space.is_some_and(|space| space.mark_mirror(index, range)) {
-            slot.set_mirrored(false);
-        }
     }
 
     pub(crate) fn page_memory(&self) -> PageMemory<'_> {

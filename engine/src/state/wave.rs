@@ -4,7 +4,7 @@ use crate::planted::planted;
 use std::ops::Range;
 
 use super::State;
-use super::memory::DEVICE_START;
+use super::memory::{DEVICE_START, DeviceRuns};
 use super::stripes::Exclusive;
 use super::structure::Structure;
 use crate::graph::{self, Graph, Node, StaleSet, WaveObserver, WaveScratch, WaveSummary};
@@ -56,8 +56,9 @@ impl WaveObserver for Epochs<'_> {
     fn changed(&mut self, _node: Node, page: PageIndex, ranges: &[Range<u64>]) {
         if let Some(slot) = self.state.table.slot(page) {
             slot.set_epoch(slot.epoch() + 1);
+            let mut mirror = DeviceRuns::default();
             for range in ranges {
-                self.state.note_changed(page, slot, range.clone());
+                mirror.note_changed(self.state, page, slot, range.clone());
             }
         }
     }
@@ -211,12 +212,15 @@ impl State {
                 continue;
             };
             let is_stale = stripe.stale.get(node).is_some();
-            if extent.offset < DEVICE_START && !is_stale {
+            let is_awaiting = awaiting.contains(&number);
+            // A change that was waiting may reach pages in host memory through one on the device, and what that was before, by which it would be
+            // told whether it changes, is gone. So where anything was waiting all is computed.
+            if extent.offset < DEVICE_START && !is_stale && !is_awaiting {
                 continue;
             }
             if let Some(slot) = graph.page(node).and_then(|page| self.table.slot(page))
                 && !is_stale
-                && !awaiting.contains(&number)
+                && !is_awaiting
             {
                 epochs.push((slot, slot.epoch()));
             }

@@ -172,23 +172,6 @@ impl DeviceSpace {
         Ok(())
     }
 
-    /// Notes that `range` of a page changed. `false`: it has no mirror in device memory, so that nothing has to be noted until it is asked
-    /// for again.
-    pub(crate) fn mark_mirror(&self, index: PageIndex, range: Range<u64>) -> bool {
-        self.adjust(|inner| {
-            inner.residency.tick();
-            let Some(mirror) = inner.mirrors.by_page.get_mut(&index) else {
-                return false;
-            };
-            let page = inner.residency.get(mirror.place);
-            if !page.is_some_and(|page| page.is_resident) {
-                return false;
-            }
-            mirror.behind.add(range);
-            true
-        })
-    }
-
     /// Forgets the mirror of a page, which is freed.
     pub(crate) fn forget_mirror(&self, index: PageIndex) {
         self.adjust(|inner| forget(inner, index));
@@ -242,6 +225,20 @@ impl DeviceSpace {
             digests.first().copied().ok_or_else(super::stage::too_small)
         })
     }
+}
+
+/// Notes that `range` of a page changed. `false`: it has no mirror in device memory, so that nothing has to be noted until it is asked for
+/// again.
+pub(super) fn mark(inner: &mut Inner, index: PageIndex, range: Range<u64>) -> bool {
+    let Some(mirror) = inner.mirrors.by_page.get_mut(&index) else {
+        return false;
+    };
+    let page = inner.residency.get(mirror.place);
+    if !page.is_some_and(|page| page.is_resident) {
+        return false;
+    }
+    mirror.behind.add(range);
+    true
 }
 
 /// A mirror that is not in device memory has to be sent as a whole.

@@ -497,7 +497,8 @@ fn fill_by_detour(
     device: &dyn Device,
     places: &[Place],
 ) -> Result<(), DeviceError> {
-    // What came the other way is not to be trusted.
+    // What came the other way is not to be trusted. Some of it may be under way still, in slots of the stage, which knows nothing of it.
+    inner.stage.settle(device)?;
     for (place, len_bytes) in places {
         inner.stage.zero(device, *place..*place + len_bytes)?;
     }

@@ -351,6 +351,11 @@ impl DeviceSpace {
 }
 
 impl Writer<'_> {
+    /// Notes that `range` of a unified page has changed. `false`: nothing has to be noted until its mirror is asked for again.
+    pub(crate) fn mark_mirror(&mut self, index: PageIndex, range: Range<u64>) -> bool {
+        super::mirror::mark(&mut self.inner, index, range)
+    }
+
     pub(crate) fn write(&mut self, to: u64, bytes: &[u8]) {
         let inner = &mut *self.inner;
         if inner.fault.is_some() {
