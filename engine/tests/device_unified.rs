@@ -230,6 +230,15 @@ fn evicting_drops_the_mirror_and_leaves_the_page() {
     assert_eq!(statistics(&bus).resident.mirrors, 0);
     let next = allocate(&bus, 8192, Location::Unified);
     assert_mirrored(&bus, next);
+    // Also if it was dropped, and nothing had to be noted for it: the next page at its position has another length.
+    bus.evict(&[next]).unwrap();
+    write(&bus, next, 0, b"noted nowhere");
+    let mut transaction = bus.begin();
+    transaction.free(next).unwrap();
+    transaction.commit(Durability::Memory).unwrap();
+    let longer = unified(&bus, 20_000, 3);
+    assert_eq!(longer.index(), next.index());
+    assert_mirrored(&bus, longer);
     let host = allocate(&bus, 8, Location::Host);
     let error = bus.device_digest(host).unwrap_err();
     assert!(matches!(error, ReadError::NotOnDevice { .. }), "{error}");

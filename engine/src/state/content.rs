@@ -69,7 +69,9 @@ impl State {
             }
             slot.mark_dirty(run.offset, len_bytes);
             let range = run.offset..run.offset + len_bytes;
-            device_runs.note_changed(self, run.page.index(), slot, range);
+            if !planted!(MirrorNotMarked) {
+                device_runs.note_changed(self, run.page.index(), slot, range);
+            }
             if slot.has_children()
                 && let Some(node) = graph.node_of(run.page.index())
                 && let Some(stripe) = locked.get_mut(slot.stripe())

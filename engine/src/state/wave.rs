@@ -57,7 +57,7 @@ impl WaveObserver for Epochs<'_> {
         if let Some(slot) = self.state.table.slot(page) {
             slot.set_epoch(slot.epoch() + 1);
             let mut mirror = DeviceRuns::default();
-            for range in ranges {
+            for range in ranges.iter().filter(|_| !planted!(MirrorMissesWave)) {
                 mirror.note_changed(self.state, page, slot, range.clone());
             }
         }
@@ -212,7 +212,7 @@ impl State {
                 continue;
             };
             let is_stale = stripe.stale.get(node).is_some();
-            let is_awaiting = awaiting.contains(&number);
+            let is_awaiting = awaiting.contains(&number) && !planted!(RestoreForgetsWaves);
             // A change that was waiting may reach pages in host memory through one on the device, and what that was before, by which it would be
             // told whether it changes, is gone. So where anything was waiting all is computed.
             if extent.offset < DEVICE_START && !is_stale && !is_awaiting {

@@ -21,6 +21,7 @@ use crate::device::{Device, DeviceError};
 use crate::digest::Digest;
 use crate::memory::Placement;
 use crate::page::PageIndex;
+use crate::planted::planted;
 
 /// A unified page whose mirror is wanted: the caller holds its lock.
 #[derive(Clone, Copy, Debug)]
@@ -188,7 +189,14 @@ impl DeviceSpace {
 
     /// Brings the mirror of a page up to date.
     pub(crate) fn update_mirror(&self, page: Mirrored<'_>) -> Result<(), DeviceError> {
-        self.adjust(|inner| inner.residency.tick());
+        self.adjust(|inner| {
+            inner.residency.tick();
+            if planted!(MirrorTakenForFresh)
+                && let Some(mirror) = inner.mirrors.by_page.get_mut(&page.index)
+            {
+                mirror.behind = Behind::default();
+            }
+        });
         self.with_operands(&[Operand::Mirror(page)], |_, _, _| Ok(()))
     }
 

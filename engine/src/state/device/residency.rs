@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use crate::device::pool::Mapping;
 use crate::page::PageIndex;
+use crate::planted::planted;
 
 /// What is known of a page that has a place on the device.
 #[derive(Clone, Copy, Debug)]
@@ -52,8 +53,10 @@ pub struct ResidentPages {
 
 impl Resident {
     /// Whether it may be evicted.
-    const fn may_go(&self) -> bool {
-        self.is_resident && !self.is_derived && !self.is_new && self.pins == 0
+    fn may_go(&self) -> bool {
+        let is_derived = self.is_derived && !planted!(DerivedEvicted);
+        let is_used = self.pins > 0 && !planted!(UsedEvicted);
+        self.is_resident && !is_derived && !self.is_new && !is_used
     }
 }
 
