@@ -350,9 +350,9 @@ mod tests {
         assert!(storms.count() > 15);
     }
 
-    fn hashes(make: impl Fn(Flavour, u64) -> Made) -> String {
+    fn hashes(flavours: &[Flavour], make: impl Fn(Flavour, u64) -> Made) -> String {
         let mut found = String::new();
-        for flavour in FLAVOURS {
+        for flavour in flavours.iter().copied() {
             for seed in [1, 2, 3, 4, 5] {
                 let made = make(flavour, seed);
                 let text = mmsb_harness::scenario::print(&made.scenario);
@@ -370,9 +370,11 @@ mod tests {
     /// If this fails, seeds have changed their meaning: raise the version of the workload, and put in what is printed.
     #[test]
     fn seeds_keep_their_meaning() {
-        let found = hashes(|flavour, seed| make(flavour, seed, false));
+        let found = hashes(&FLAVOURS, |flavour, seed| make(flavour, seed, false));
         assert_eq!(found, include_str!("golden.txt"), "{found}");
-        let found = hashes(|flavour, seed| make_as(Kind::DevicePressure, flavour, seed, false));
+        let found = hashes(&FLAVOURS[..3], |flavour, seed| {
+            make_as(Kind::DevicePressure, flavour, seed, false)
+        });
         assert_eq!(found, include_str!("golden-device.txt"), "{found}");
     }
 
