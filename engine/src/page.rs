@@ -85,6 +85,7 @@ pub enum Location {
     Host,
     /// Memory of an accelerator.
     Device,
-    /// Memory that host and accelerator both address.
+    /// Shared host memory, and a copy in the memory of an accelerator when it is needed there: a *mirror*, which is sent what changed
+    /// before it is used. A device that fails takes the mirror and not the page.
     Unified,
 }

@@ -90,6 +90,14 @@ mod live {
         MemoryLeaked = "leak-memory": "Each commit forgets 512 bytes.";
         DescriptorLeaked = "leak-descriptors": "One open in 64 forgets a descriptor.";
         EpochNotMoved = "page-epoch-not-moved": "The epoch of a page that others derive from stays behind.";
+        MirrorNotMarked = "device-mirror-not-marked": "What a commit writes to a unified page is not noted for its mirror.";
+        MirrorMissesWave = "device-mirror-misses-wave": "What a wave computes of a unified page is not noted for its mirror.";
+        MirrorForgetsRange = "device-mirror-forgets-range": "Of more changes than are told apart the last is forgotten.";
+        MirrorTakenForFresh = "device-mirror-taken-for-fresh": "A prefetch takes a mirror that is there for one that is up to date.";
+        RefillMissesLast = "device-refill-misses-last": "An evicted page comes back without the last record of the log.";
+        DerivedEvicted = "device-derived-evicted": "A page that is computed is evicted like any other.";
+        UsedEvicted = "device-used-evicted": "A page goes for another one of the same operation.";
+        RestoreForgetsWaves = "device-restore-forgets-waves": "Where a wave waits while the device is restored, only what is on the device is computed.";
         }
         {
         GroupReachesTooFar = "race-group-reaches-too-far": "A sync acknowledges what came into the order while it was under way.";

@@ -10,6 +10,7 @@ mod common;
 
 use std::sync::Arc;
 
+use common::steps::{Course, How, Step, pattern, steps};
 use common::{connect, open, options, write};
 use mmsb_engine::device::{
     DeviceFault, DeviceFaultKind, DeviceOperation, SimulatedDevice, SimulatedOptions,
@@ -52,12 +53,6 @@ fn allocate(bus: &Bus, len_bytes: u64) -> PageId {
         .unwrap();
     let commit = transaction.commit(Durability::Memory).unwrap();
     commit.page(page).unwrap()
-}
-
-fn pattern(len: usize, seed: u8) -> Vec<u8> {
-    (0..len)
-        .map(|i| (i as u8).wrapping_mul(31).wrapping_add((i >> 8) as u8) ^ seed)
-        .collect()
 }
 
 fn statistics(bus: &Bus) -> DeviceStatistics {
@@ -318,166 +313,35 @@ fn a_device_that_fails_while_a_page_comes_back_loses_nothing() {
     assert!(failures > 5, "{failures}");
 }
 
-/// What is done to a bus, in terms of the pages that there are.
-#[derive(Clone, Debug)]
-enum Step {
-    Allocate(u32),
-    Write(usize, u32, u32, u8),
-    Free(usize),
-    Transfer(usize),
-    Connect(usize, Vec<usize>, bool),
-    Disconnect(usize),
-    Checkpoint,
-    Reopen,
-    RestoreDevice,
-    Read(usize),
-    Evict(Vec<usize>),
-    Prefetch(Vec<usize>),
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let page = 0..12usize;
-    let some = || prop::collection::vec(0..12usize, 1..6);
-    let step = prop_oneof![
-        6 => (1..9_000u32).prop_map(Step::Allocate),
-        10 => (page.clone(), any::<u32>(), any::<u32>(), any::<u8>())
-            .prop_map(|(page, at, len, seed)| Step::Write(page, at, len, seed)),
-        1 => page.clone().prop_map(Step::Free),
-        1 => page.clone().prop_map(Step::Transfer),
-        2 => (page.clone(), prop::collection::vec(page.clone(), 1..4), any::<bool>())
-            .prop_map(|(child, parents, is)| Step::Connect(child, parents, is)),
-        1 => page.clone().prop_map(Step::Disconnect),
-        1 => Just(Step::Checkpoint),
-        1 => Just(Step::Reopen),
-        1 => Just(Step::RestoreDevice),
-        4 => page.prop_map(Step::Read),
-        3 => some().prop_map(Step::Evict),
-        1 => some().prop_map(Step::Prefetch),
-    ];
-    prop::collection::vec(step, 1..60)
-}
-
-/// What steps came to: refusals, digests, and epochs of pages that are not derived.
-type Outcome = (Vec<Result<(), &'static str>>, Vec<(Digest, Vec<u64>)>);
-
 /// Runs the steps on a device that may hold `resident_bytes`, and with `hints` or without. Gives the evictions, too.
 fn run(
     steps: &[Step],
     deferred: bool,
     resident_bytes: Option<u64>,
     hints: bool,
-) -> (Outcome, Vec<u64>) {
-    let directory = tempdir().unwrap();
-    let device = device(9);
-    let options = Options {
-        propagation: if deferred {
-            Propagation::Deferred
-        } else {
-            Propagation::Eager
-        },
-        retention: Retention::Checkpoints,
-        ..on(&device, resident_bytes)
+) -> (Course<(Digest, Vec<u64>)>, Vec<u64>) {
+    let propagation = match deferred {
+        true => Propagation::Deferred,
+        false => Propagation::Eager,
     };
-    let mut bus = open(directory.path(), options.clone());
-    let (mut pages, mut results, mut digests) = (Vec::new(), Vec::new(), Vec::new());
+    let how = How {
+        options: Options {
+            propagation,
+            retention: Retention::Checkpoints,
+            ..on(&device(9), resident_bytes)
+        },
+        place: |_| Location::Device,
+        hints,
+        every: 5,
+    };
     let mut evictions = Vec::new();
-    for step in steps {
-        let pick = |at: &usize| pages.get(*at % pages.len().max(1)).copied();
-        let mut transaction = bus.begin();
-        let mut new = None;
-        let built = match step {
-            Step::Allocate(len) => transaction
-                .allocate_at(u64::from(*len), Location::Device)
-                .map(|page| new = Some(page)),
-            Step::Write(page, at, len, seed) => match pick(page) {
-                None => continue,
-                Some(page) => {
-                    let len_bytes = bus.info(page).map_or(1, |info| info.len_bytes);
-                    let at = u64::from(*at) % len_bytes;
-                    let len = 1 + u64::from(*len) % (len_bytes - at);
-                    transaction.write(page, at, &pattern(len as usize, *seed))
-                }
-            },
-            Step::Free(page) => match pick(page) {
-                None => continue,
-                Some(page) => transaction.free(page),
-            },
-            Step::Transfer(page) => match pick(page) {
-                None => continue,
-                Some(page) => transaction.transfer(page),
-            },
-            Step::Connect(child, parents, is_concat) => {
-                let parents: Vec<_> = parents.iter().filter_map(&pick).map(Into::into).collect();
-                let name = if *is_concat { "concat" } else { "xor" };
-                match pick(child) {
-                    None => continue,
-                    Some(child) => {
-                        transaction.connect(child, common::transform(name, &[]), &parents)
-                    }
-                }
-            }
-            Step::Disconnect(page) => match pick(page) {
-                None => continue,
-                Some(page) => transaction.disconnect(page),
-            },
-            other => {
-                drop(transaction);
-                match other {
-                    Step::Checkpoint => drop(bus.checkpoint().unwrap()),
-                    Step::RestoreDevice => drop(bus.restore_device().unwrap()),
-                    Step::Read(page) => {
-                        results.extend(pick(page).map(|page| {
-                            let read = bus.read(page);
-                            read.map(drop).map_err(|error| error.kind())
-                        }));
-                    }
-                    Step::Evict(some) if hints => {
-                        let some: Vec<_> = some.iter().filter_map(&pick).collect();
-                        bus.evict(&some).unwrap();
-                    }
-                    Step::Prefetch(some) if hints => {
-                        let some: Vec<_> = some.iter().filter_map(&pick).collect();
-                        bus.prefetch(&some).unwrap();
-                    }
-                    Step::Reopen => {
-                        evictions.extend(bus.statistics().device.map(|device| device.evictions));
-                        bus.close().unwrap();
-                        bus = open(directory.path(), options.clone());
-                    }
-                    _ => {}
-                }
-                continue;
-            }
-        };
-        let result = built.and_then(|()| transaction.commit(Durability::Memory));
-        if let Ok(commit) = &result {
-            pages.extend(new.and_then(|new| commit.page(new)));
-            for (old, new) in &commit.transferred {
-                let at = pages.iter().position(|page| page == old).unwrap();
-                pages[at] = *new;
-            }
-            if let Step::Free(at) = step {
-                let at = *at % pages.len();
-                pages.remove(at);
-            }
-        }
-        results.push(result.map(|_| ()).map_err(|error| error.kind()));
-        // Not after every step: it brings all pages back.
-        if results.len().is_multiple_of(5) {
-            digests.push(observe(&bus));
-        }
-    }
-    digests.push(observe(&bus));
-    evictions.extend(bus.statistics().device.map(|device| device.evictions));
-    bus.close().unwrap();
-    // On the host: nobody can tell.
-    let replayed = common::options();
-    if let Ok(replayed) = replay(directory.path(), None, replayed) {
-        assert_eq!(replayed.digest().unwrap(), digests.last().unwrap().0);
-    }
-    ((results, digests), evictions)
+    let course = common::steps::run(steps, &how, observe, |bus| {
+        evictions.extend(bus.statistics().device.map(|device| device.evictions));
+    });
+    (course, evictions)
 }
 
+/// The digest, and epochs of pages that are not derived.
 fn observe(bus: &Bus) -> (Digest, Vec<u64>) {
     let pages = bus.pages();
     let infos = pages.iter().map(|page| bus.info(*page).unwrap());
@@ -490,7 +354,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn bytes_do_not_depend_on_what_was_evicted(steps in steps(), deferred in any::<bool>()) {
+    fn bytes_do_not_depend_on_what_was_evicted(
+        steps in steps(9_000, 60),
+        deferred in any::<bool>(),
+    ) {
         let (all_there, _) = run(&steps, deferred, None, false);
         let (hinted, _) = run(&steps, deferred, None, true);
         prop_assert_eq!(&all_there, &hinted);

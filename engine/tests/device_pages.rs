@@ -12,13 +12,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use common::steps::{Course, How, Step, pattern, steps};
 use common::{connect, open, options, try_open, write};
 use mmsb_engine::device::{
     Device, DeviceError, DeviceInfo, Fence, HostDevice, PinnedBuffer, Queue, Work,
 };
 use mmsb_engine::{
     Bus, CheckpointError, Digest, Durability, Location, Options, PageId, ReadError,
-    TransactionError, replay,
+    TransactionError,
 };
 use proptest::prelude::*;
 use tempfile::tempdir;
@@ -114,12 +115,6 @@ fn allocate_at(bus: &Bus, len_bytes: u64, location: Location) -> PageId {
     let page = transaction.allocate_at(len_bytes, location).unwrap();
     let commit = transaction.commit(Durability::Memory).unwrap();
     commit.page(page).unwrap()
-}
-
-fn pattern(len: usize, seed: u8) -> Vec<u8> {
-    (0..len)
-        .map(|i| (i as u8).wrapping_mul(31).wrapping_add((i >> 8) as u8) ^ seed)
-        .collect()
 }
 
 #[test]
@@ -434,142 +429,35 @@ fn a_device_that_fails_while_it_is_filled_is_filled_again() {
     assert_eq!(bus.digest().unwrap(), digest);
 }
 
-/// What is done to a bus, in terms of the pages that there are.
-#[derive(Clone, Debug)]
-enum Step {
-    Allocate(u32, bool),
-    Write(usize, u32, u32, u8),
-    Free(usize),
-    Transfer(usize),
-    Connect(usize, Vec<usize>, bool),
-    Disconnect(usize),
-    Checkpoint,
-    Reopen,
-    RestoreDevice,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let page = 0..12usize;
-    let step = prop_oneof![
-        4 => (1..70_000u32, any::<bool>()).prop_map(|(len, is)| Step::Allocate(len, is)),
-        10 => (page.clone(), any::<u32>(), any::<u32>(), any::<u8>())
-            .prop_map(|(page, at, len, seed)| Step::Write(page, at, len, seed)),
-        1 => page.clone().prop_map(Step::Free),
-        1 => page.clone().prop_map(Step::Transfer),
-        2 => (page.clone(), prop::collection::vec(page.clone(), 1..4), any::<bool>())
-            .prop_map(|(child, parents, is)| Step::Connect(child, parents, is)),
-        1 => page.prop_map(Step::Disconnect),
-        1 => Just(Step::Checkpoint),
-        1 => Just(Step::Reopen),
-        1 => Just(Step::RestoreDevice),
-    ];
-    prop::collection::vec(step, 1..40)
-}
-
-/// Runs the steps; which pages are on a device is decided by `place`. Refusals are part of the result.
-fn run(
-    steps: &[Step],
-    appliers: usize,
-    place: impl Fn(bool) -> Location,
-) -> (Vec<Result<(), &'static str>>, Vec<Digest>) {
-    let directory = tempdir().unwrap();
-    let options = Options {
-        appliers,
-        ..options()
+/// Runs the steps; where pages are is decided by `place`.
+fn run(steps: &[Step], appliers: usize, place: fn(u8) -> Location) -> Course<Digest> {
+    let how = How {
+        options: Options {
+            appliers,
+            ..options()
+        },
+        place,
+        hints: true,
+        every: 1,
     };
-    let mut bus = open(directory.path(), options.clone());
-    let (mut pages, mut results, mut digests) = (Vec::new(), Vec::new(), Vec::new());
-    for step in steps {
-        let pick = |at: &usize| pages.get(*at % pages.len().max(1)).copied();
-        let mut transaction = bus.begin();
-        let mut new = None;
-        let built = match step {
-            Step::Allocate(len, is_on_device) => transaction
-                .allocate_at(u64::from(*len), place(*is_on_device))
-                .map(|page| new = Some(page)),
-            Step::Write(page, at, len, seed) => match pick(page) {
-                None => continue,
-                Some(page) => {
-                    let len_bytes = bus.info(page).map_or(1, |info| info.len_bytes);
-                    let at = u64::from(*at) % len_bytes;
-                    let len = 1 + u64::from(*len) % (len_bytes - at);
-                    transaction.write(page, at, &pattern(len as usize, *seed))
-                }
-            },
-            Step::Free(page) => match pick(page) {
-                None => continue,
-                Some(page) => transaction.free(page),
-            },
-            Step::Transfer(page) => match pick(page) {
-                None => continue,
-                Some(page) => transaction.transfer(page),
-            },
-            Step::Connect(child, parents, is_concat) => {
-                let parents: Vec<_> = parents.iter().filter_map(&pick).map(Into::into).collect();
-                let name = if *is_concat { "concat" } else { "xor" };
-                match pick(child) {
-                    None => continue,
-                    Some(child) => {
-                        transaction.connect(child, common::transform(name, &[]), &parents)
-                    }
-                }
-            }
-            Step::Disconnect(page) => match pick(page) {
-                None => continue,
-                Some(page) => transaction.disconnect(page),
-            },
-            Step::Checkpoint => {
-                drop(transaction);
-                bus.checkpoint().unwrap();
-                continue;
-            }
-            Step::RestoreDevice => {
-                drop(transaction);
-                bus.restore_device().unwrap();
-                digests.push(bus.digest().unwrap());
-                continue;
-            }
-            Step::Reopen => {
-                drop(transaction);
-                let digest = bus.digest().unwrap();
-                bus.close().unwrap();
-                let replayed = replay(directory.path(), None, options.clone()).unwrap();
-                assert_eq!(replayed.digest().unwrap(), digest);
-                bus = open(directory.path(), options.clone());
-                assert_eq!(bus.digest().unwrap(), digest);
-                continue;
-            }
-        };
-        let result = built.and_then(|()| transaction.commit(Durability::Memory));
-        if let Ok(commit) = &result {
-            pages.extend(new.and_then(|new| commit.page(new)));
-            for (old, new) in &commit.transferred {
-                let at = pages.iter().position(|page| page == old).unwrap();
-                pages[at] = *new;
-            }
-            if let Step::Free(at) = step {
-                let at = *at % pages.len();
-                pages.remove(at);
-            }
-        }
-        results.push(result.map(|_| ()).map_err(|error| error.kind()));
-        digests.push(bus.digest().unwrap());
-    }
-    (results, digests)
+    common::steps::run(steps, &how, |bus| bus.digest().unwrap(), |_| {})
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
-    fn bytes_do_not_depend_on_where_pages_are(steps in steps()) {
+    fn bytes_do_not_depend_on_where_pages_are(steps in steps(70_000, 40)) {
         let host = run(&steps, 1, |_| Location::Host);
         let device = run(&steps, 1, |_| Location::Device);
-        let mixed = run(&steps, 3, |is_on_device| match is_on_device {
-            true => Location::Device,
-            false => Location::Host,
-        });
         prop_assert_eq!(&host, &device);
+        let unified = run(&steps, 2, |_| Location::Unified);
+        prop_assert_eq!(&host, &unified);
+        let mixed = run(&steps, 3, |at| match at % 3 {
+            0 => Location::Host,
+            1 => Location::Device,
+            _ => Location::Unified,
+        });
         prop_assert_eq!(&host, &mixed);
     }
 }

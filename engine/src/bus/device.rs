@@ -2,16 +2,17 @@
 
 use super::{Bus, ReadError};
 use crate::device::{DeviceError, DeviceInfo};
+use crate::digest::Digest;
 use crate::log::discover::discover;
 use crate::lsn::Lsn;
-use crate::page::PageId;
+use crate::page::{Location, PageId};
 use crate::recovery::{RecoveryError, Target, rebuild_to};
 use crate::refill::{self, Source, Stop};
 use crate::state::State;
 use crate::state::content::SharedLock;
 use crate::state::detached::ViewHeld;
-use crate::state::device::DeviceSpace;
-use crate::state::memory::{DEVICE_START, place_of};
+use crate::state::device::{DeviceSpace, Operand};
+use crate::state::memory::DEVICE_START;
 use crate::state::stripes::{Held, Patience, StripeSet};
 use crate::state::structure::Structure;
 use crate::state::table::Slot;
@@ -154,42 +155,39 @@ impl Bus {
         self.state().device.get().and_then(|space| space.fault())
     }
 
-    /// A page where it lies on the device, for code that runs there. Waits until everything that was committed has arrived; brings the
-    /// page back if it was evicted.
+    /// A page where it lies on the device, or the mirror of a unified page, for code that runs there. Waits until everything that was
+    /// committed has arrived; brings the page back if it was evicted, and a mirror up to date.
     ///
     /// # Errors
     /// See [`ReadError`]; [`ReadError::NotOnDevice`] for a page in host memory.
     pub fn device_page(&self, page: PageId) -> Result<DevicePage<'_>, ReadError> {
         let state = self.state();
-        loop {
-            let Some((slot, lock)) = state.lock_shared(page) else {
-                state.confirm_missing(page)?;
-                continue;
-            };
-            if slot.offset() < DEVICE_START {
-                return Err(ReadError::NotOnDevice { page });
-            }
-            if slot.is_derived() {
-                if !lock.pending.is_empty() {
-                    drop(lock);
-                    state.catch_up(page)?;
-                    continue;
-                }
-                state.check_fresh(page, &lock)?;
-            }
-            let place = place_of(slot.offset());
-            let space = state.device_space();
-            let pinned = space.and_then(|space| space.pin(place).map(|()| space));
-            let space = pinned.map_err(|fault| ReadError::Device { page, fault })?;
-            return Ok(DevicePage {
-                _resident: Resident { space, place },
-                address: space.address(place),
-                len_bytes: slot.len_bytes(),
-                lsn: Lsn(slot.lsn()),
-                _held: state.count_guard(),
-                _lock: lock,
-            });
-        }
+        let (slot, lock, operand) = state.lock_operand(page)?;
+        let space = state.device_space();
+        let pinned = space.and_then(|space| Ok((space, space.pin(operand)?)));
+        let (space, place) = pinned.map_err(|fault| ReadError::Device { page, fault })?;
+        Ok(DevicePage {
+            _resident: Resident { space, place },
+            address: space.address(place),
+            len_bytes: slot.len_bytes(),
+            lsn: Lsn(slot.lsn()),
+            _held: state.count_guard(),
+            _lock: lock,
+        })
+    }
+
+    /// The digest of a page that is on the device, or of the mirror of a unified page, computed there: what code that runs there finds. It
+    /// is that of the bytes that [`Bus::read`] gives.
+    ///
+    /// # Errors
+    /// As [`Bus::device_page`].
+    pub fn device_digest(&self, page: PageId) -> Result<Digest, ReadError> {
+        let state = self.state();
+        let (_, _lock, operand) = state.lock_operand(page)?;
+        let digest = state
+            .device_space()
+            .and_then(|space| space.digest_of(operand));
+        digest.map_err(|fault| ReadError::Device { page, fault })
     }
 
     /// Gives all memory for pages back to the device, for somebody else to use. Pages on it cannot be read or written to from then on;
@@ -384,6 +382,34 @@ impl Bus {
 }
 
 impl State {
+    /// A page that is on the device, or has a mirror there, up to date, with its lock.
+    fn lock_operand(
+        &self,
+        page: PageId,
+    ) -> Result<(&Slot, SharedLock<'_>, Operand<'_>), ReadError> {
+        loop {
+            let Some((slot, lock)) = self.lock_shared(page) else {
+                self.confirm_missing(page)?;
+                continue;
+            };
+            if slot.location() == Location::Host {
+                return Err(ReadError::NotOnDevice { page });
+            }
+            if slot.is_derived() {
+                if !lock.pending.is_empty() {
+                    drop(lock);
+                    self.catch_up(page)?;
+                    continue;
+                }
+                self.check_fresh(page, &lock)?;
+            }
+            // SAFETY: the lock of the stripe goes with the operand.
+            let operand = unsafe { self.operand(page.index(), slot) };
+            let operand = operand.ok_or(ReadError::NotOnDevice { page })?;
+            return Ok((slot, lock, operand));
+        }
+    }
+
     /// The live pages on the device, in id order.
     pub(crate) fn device_slots<'a>(
         &'a self,

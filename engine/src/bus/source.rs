@@ -12,6 +12,7 @@ use crate::log::writer::LogWriter;
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::page::PageIndex;
+use crate::planted::planted;
 use crate::recovery::{RecoveryError, Target, rebuild_to};
 use crate::refill::{self, Source, Stop};
 use crate::state::State;
@@ -37,6 +38,9 @@ impl LogSource {
         let last_lsn = self.log.last_lsn();
         let flushed = self.log.flush(last_lsn);
         flushed.map_err(|poison| poison.to_string())?;
+        if planted!(RefillMissesLast) {
+            return Ok(last_lsn.previous());
+        }
         Ok(last_lsn)
     }
 

@@ -32,9 +32,10 @@ pub enum DeviceError {
     /// The device has no memory left for this, and nothing more can be evicted for it.
     #[error(
         "the device is out of memory: {asked_bytes} bytes were asked for, {mapped_bytes} of {capacity_bytes} are in use by {} pages \
-         of {} bytes, of which {} are derived and {} are pinned, by handles or by what asks; {} more are evicted; free pages, drop \
-         handles, or raise the limit",
-        resident.pages, resident.page_bytes, resident.derived_pages, resident.pinned_pages, resident.evicted_pages
+         of {} bytes, of which {} are derived and {} are pinned, by handles or by what asks, and by {} mirrors of {} bytes, of which {} are \
+         pinned; {} more pages are evicted; free pages, drop handles, or raise the limit",
+        resident.pages, resident.page_bytes, resident.derived_pages, resident.pinned_pages, resident.mirrors,
+        resident.mirror_bytes, resident.pinned_mirrors, resident.evicted_pages
     )]
     Full {
         /// Bytes asked for.

@@ -58,8 +58,8 @@ pub unsafe trait PageBytes: Sync {
         Err(TransformError::failed("there is no device"))
     }
 
-    /// Has a device compute `range` of a page, where all its memory is on one and that knows how. Says which bytes changed; `None`
-    /// leaves it to the processor.
+    /// Has a device compute `range` of a page, where that has all the bytes, or can have them, and knows how. Pages are given with their
+    /// positions in the page table. Says which bytes changed; `None` leaves it to the processor.
     ///
     /// # Safety
     /// The extents lie in the memory, the output apart from the inputs; nothing else accesses the output, and nothing
@@ -67,8 +67,8 @@ pub unsafe trait PageBytes: Sync {
     unsafe fn offload(
         &self,
         transform: &dyn Transform,
-        inputs: &[Extent],
-        output: Extent,
+        inputs: &[(PageIndex, Extent)],
+        output: (PageIndex, Extent),
         range: Range<u64>,
     ) -> Option<Result<Option<Range<u64>>, TransformError>> {
         let _ = (transform, inputs, output, range);

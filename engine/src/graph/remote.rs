@@ -12,13 +12,14 @@ use super::{
     observer::{PageBytes, REMOTE_START},
     transform::TransformError,
 };
+use crate::page::PageIndex;
 
-/// The extents of the parents of a node, in order.
-fn inputs(graph: &Graph, vertex: &Vertex) -> SmallVec<[Extent; 4]> {
+/// The parents of a node, in order.
+fn inputs(graph: &Graph, vertex: &Vertex) -> SmallVec<[(PageIndex, Extent); 4]> {
     let parents = vertex.parents.iter();
     parents
         .filter_map(|parent| graph.vertices.get(parent.node as usize))
-        .map(|vertex| vertex.extent)
+        .map(|vertex| (vertex.page, vertex.extent))
         .collect()
 }
 
@@ -34,12 +35,9 @@ pub(super) unsafe fn offload<M: PageBytes>(
 ) -> Option<Result<Option<Span>, TransformError>> {
     let transform = vertex.transform.as_deref()?;
     let inputs = inputs(graph, vertex);
-    let all = inputs.iter().chain([&vertex.extent]);
-    if !all.clone().all(|extent| extent.offset >= REMOTE_START) {
-        return None;
-    }
+    let output = (vertex.page, vertex.extent);
     // SAFETY: the caller's promises are those that this asks for.
-    let result = unsafe { memory.offload(transform, &inputs, vertex.extent, span.range()) }?;
+    let result = unsafe { memory.offload(transform, &inputs, output, span.range()) }?;
     Some(result.map(|changed| Span::clip(&changed?, vertex.extent.len)))
 }
 
@@ -59,7 +57,7 @@ pub(super) unsafe fn evaluate<M: PageBytes>(
     };
     let inputs = inputs(graph, vertex);
     let mut fetched = Vec::with_capacity(inputs.len());
-    for extent in &inputs {
+    for (_, extent) in &inputs {
         let mut bytes = Vec::new();
         if extent.offset >= REMOTE_START {
             bytes.resize(extent.len as usize, 0);
@@ -71,7 +69,7 @@ pub(super) unsafe fn evaluate<M: PageBytes>(
     let bytes: SmallVec<[&[u8]; 4]> = inputs
         .iter()
         .zip(&fetched)
-        .map(|(extent, fetched)| {
+        .map(|((_, extent), fetched)| {
             if extent.offset >= REMOTE_START {
                 return fetched.as_slice();
             }

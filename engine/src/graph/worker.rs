@@ -85,9 +85,9 @@ impl<'m> Worker<'m> {
             .as_slice()
             .iter()
             .map(|s| s.round(vertex.granule_mask, vertex.extent.len));
+        let mut changed = Spans::default();
+        let mut offloaded = 0;
         if vertex.is_remote {
-            let mut changed = Spans::default();
-            let mut offloaded = 0;
             for span in rounded.clone() {
                 // SAFETY: the caller's promises are those that this asks for.
                 match unsafe { remote::offload(graph, memory, vertex, span) } {
@@ -100,18 +100,15 @@ impl<'m> Worker<'m> {
                     }
                 }
             }
-            // A device that takes one span of a node takes all of them.
-            if offloaded > 0 {
-                return Ok(changed);
-            }
         }
+        // A device that took one span need not take the next: its memory may have been given to somebody else in between.
+        let rounded = rounded.skip(offloaded);
         let mut at = 0;
         for span in rounded.clone() {
             // SAFETY: the caller's promises are those that this asks for.
             unsafe { self.evaluate(graph, memory, vertex, at, span)? };
             at += span.len_bytes() as usize;
         }
-        let mut changed = Spans::default();
         let mut at = 0;
         for span in rounded {
             // SAFETY: the caller's promises are those that this asks for.

@@ -68,6 +68,10 @@ impl State {
                 slot.touch(lsn.0);
             }
             slot.mark_dirty(run.offset, len_bytes);
+            let range = run.offset..run.offset + len_bytes;
+            if !planted!(MirrorNotMarked) {
+                device_runs.note_changed(self, run.page.index(), slot, range);
+            }
             if slot.has_children()
                 && let Some(node) = graph.node_of(run.page.index())
                 && let Some(stripe) = locked.get_mut(slot.stripe())

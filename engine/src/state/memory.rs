@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::State;
-use super::device::{DeviceSpace, Writer};
-use super::table::Slot;
+use super::device::{DeviceSpace, Mirrored, Operand, Writer};
+use super::table::{PageTable, Slot};
 use crate::device::layout::Changed;
 use crate::device::{Combine, Device, DeviceError, HostDevice, Work};
 use crate::digest::Digest;
@@ -37,7 +37,8 @@ pub(crate) const fn place_of(offset: u64) -> u64 {
     }
 }
 
-/// Writes runs of a commit or a record that lie on the device; the space is looked up and locked with the first of them.
+/// Writes runs of a commit or a record that lie on the device, and notes those of which a mirror is there; the space is looked up and locked
+/// with the first of them, for all.
 #[derive(Default)]
 pub(crate) struct DeviceRuns<'a> {
     writer: Option<Writer<'a>>,
@@ -53,13 +54,41 @@ impl<'a> DeviceRuns<'a> {
             sink.write(place_of(offset), bytes);
             return true;
         }
-        if self.writer.is_none() {
-            self.writer = state.device.get().map(|space| space.writer());
-        }
-        if let Some(writer) = &mut self.writer {
+        if let Some(writer) = self.writer(state) {
             writer.write(place_of(offset), bytes);
         }
         true
+    }
+
+    /// Notes that `range` of a page has changed, for its mirror. The caller holds its stripe exclusively.
+    #[inline]
+    pub(crate) fn note_changed(
+        &mut self,
+        state: &'a State,
+        index: PageIndex,
+        slot: &Slot,
+        range: Range<u64>,
+    ) {
+        if slot.is_mirrored() {
+            self.mark_mirror(state, index, slot, range);
+        }
+    }
+
+    #[cold]
+    fn mark_mirror(&mut self, state: &'a State, index: PageIndex, slot: &Slot, range: Range<u64>) {
+        let marked = self
+            .writer(state)
+            .is_some_and(|writer| writer.mark_mirror(index, range));
+        if !marked {
+            slot.set_mirrored(false);
+        }
+    }
+
+    fn writer(&mut self, state: &'a State) -> Option<&mut Writer<'a>> {
+        if self.writer.is_none() {
+            self.writer = state.device.get().map(|space| space.writer());
+        }
+        self.writer.as_mut()
     }
 }
 
@@ -69,7 +98,11 @@ impl State {
         if let Some(space) = self.device.get() {
             return Ok(space);
         }
-        // Only whoever holds the structure lock exclusively comes here, or recovery: there is no race to lose.
+        // Whoever needs the first mirror may meet whoever allocates the first page.
+        let _making = self.making_device.lock();
+        if let Some(space) = self.device.get() {
+            return Ok(space);
+        }
         let device: Arc<dyn Device> = match &self.chosen_device {
             Some(device) => Arc::clone(device),
             None => Arc::new(HostDevice::new(self.host_device_bytes)?),
@@ -192,9 +225,20 @@ impl State {
         }
     }
 
+    /// The page of `slot` as one whose mirror is wanted, or that is on the device; `None` for one in host memory. From here on its changes
+    /// are noted for the mirror.
+    ///
+    /// # Safety
+    /// The caller holds the stripe of the page, and keeps it for as long as the result is used.
+    pub(crate) unsafe fn operand(&self, index: PageIndex, slot: &Slot) -> Option<Operand<'_>> {
+        // SAFETY: the caller's contract is the same.
+        unsafe { operand(&self.arena, index, slot) }
+    }
+
     pub(crate) fn page_memory(&self) -> PageMemory<'_> {
         PageMemory {
             arena: &self.arena,
+            table: &self.table,
             device: self.device.get().map(|space| &**space),
         }
     }
@@ -203,33 +247,47 @@ impl State {
 /// The memory that a wave works on.
 pub(crate) struct PageMemory<'a> {
     arena: &'a Arena,
+    table: &'a PageTable,
     device: Option<&'a DeviceSpace>,
 }
 
-/// Where pages are on the device.
-fn places(inputs: &[Extent], output: Extent) -> Vec<Range<u64>> {
-    let pages = inputs.iter().chain([&output]);
-    pages
-        .map(|page| place_of(page.offset)..place_of(page.offset) + page.len)
-        .collect()
+/// As [`State::operand`].
+///
+/// # Safety
+/// As [`State::operand`].
+unsafe fn operand<'a>(arena: &'a Arena, index: PageIndex, slot: &Slot) -> Option<Operand<'a>> {
+    let (offset, len_bytes) = (slot.offset(), slot.len_bytes());
+    match slot.location() {
+        Location::Device => {
+            let place = place_of(offset);
+            Some(Operand::Page(place..place + len_bytes))
+        }
+        Location::Unified => {
+            slot.set_mirrored(true);
+            // SAFETY: nobody writes to the page while the caller holds its stripe.
+            let bytes = unsafe { arena.bytes(offset, len_bytes as usize) }?;
+            Some(Operand::Mirror(Mirrored { index, bytes }))
+        }
+        Location::Host => None,
+    }
 }
 
-/// Computes `range` of a page lane by lane.
+/// Computes `range` of a page lane by lane. The last of the operands is the page, those before are its parents.
 fn combine_on(
     space: &DeviceSpace,
     combine: Combine,
-    inputs: &[Extent],
-    output: Extent,
+    operands: &[Operand<'_>],
     range: &Range<u64>,
 ) -> Result<Option<Range<u64>>, DeviceError> {
-    let pages = places(inputs, output);
-    let inputs: Vec<u64> = inputs.iter().map(|input| place_of(input.offset)).collect();
-    let changes = space.changes(&pages, 1, |_, changed| Work::Combine {
-        combine,
-        inputs: &inputs,
-        output: place_of(output.offset),
-        range: range.clone(),
-        changed,
+    let changes = space.changes(operands, 1, |places, _, changed| {
+        let (output, inputs) = places.split_last().unwrap_or((&0, &[]));
+        Work::Combine {
+            combine,
+            inputs,
+            output: *output,
+            range: range.clone(),
+            changed,
+        }
     })?;
     Ok(changes.first().and_then(|changed| range_of(changed, 0)))
 }
@@ -238,27 +296,27 @@ fn combine_on(
 fn moves_on(
     space: &DeviceSpace,
     transform: &dyn Transform,
-    inputs: &[Extent],
+    operands: &[Operand<'_>],
+    lens: &[u64],
     output: Extent,
     range: &Range<u64>,
 ) -> Result<Option<Range<u64>>, DeviceError> {
-    let lens: Vec<u64> = inputs.iter().map(|input| input.len).collect();
-    // Where each copy begins in its parent, and which bytes of the page it is.
+    // From which parent each copy is, where it begins there, and which bytes of the page it is.
     let mut moves = Vec::new();
-    for (position, input) in inputs.iter().enumerate() {
-        let Mapping::Window(window) = transform.mapping(position, &lens, output.len) else {
+    for position in 0..lens.len() {
+        let Mapping::Window(window) = transform.mapping(position, lens, output.len) else {
             continue;
         };
         let start = window.output_start.max(range.start);
         let end = (window.output_start + window.len_bytes).min(range.end);
         if start < end {
-            let from = place_of(input.offset) + window.parent_start + (start - window.output_start);
-            moves.push((from, start..end));
+            let from = window.parent_start + (start - window.output_start);
+            moves.push((position, from, start..end));
         }
     }
-    let pages = places(inputs, output);
-    let changes = space.changes(&pages, moves.len(), |position, changed| {
-        let (from, part) = moves.get(position).cloned().unwrap_or_default();
+    let changes = space.changes(operands, moves.len(), |places, at, changed| {
+        let (parent, from, part) = moves.get(at).cloned().unwrap_or_default();
+        let from = places.get(parent).copied().unwrap_or_default() + from;
         Work::Move {
             from: from..from + (part.end - part.start),
             to: place_of(output.offset) + part.start,
@@ -268,7 +326,7 @@ fn moves_on(
     let parts = changes
         .iter()
         .zip(&moves)
-        .filter_map(|(changed, (_, part))| range_of(changed, part.start));
+        .filter_map(|(changed, (_, _, part))| range_of(changed, part.start));
     Ok(parts.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)))
 }
 
@@ -317,11 +375,23 @@ unsafe impl PageBytes for PageMemory<'_> {
     unsafe fn offload(
         &self,
         transform: &dyn Transform,
-        inputs: &[Extent],
-        output: Extent,
+        inputs: &[(PageIndex, Extent)],
+        output: (PageIndex, Extent),
         range: Range<u64>,
     ) -> Option<Result<Option<Range<u64>>, TransformError>> {
         let (space, kernel) = (self.device?, transform.kernel()?);
+        let (output, pages) = (output.1, inputs.iter().chain([&output]));
+        if output.offset < DEVICE_START {
+            // A unified page too is computed where its bytes are: what came about on the device would have to be copied back, and compared.
+            return None;
+        }
+        let operands = pages
+            .map(|(index, _)| {
+                let slot = self.table.slot(*index)?;
+                // SAFETY: the wave holds the stripe of all these pages until this returns.
+                unsafe { operand(self.arena, *index, slot) }
+            })
+            .collect::<Option<Vec<_>>>()?;
         let changed = match kernel {
             DeviceKernel::Combine {
                 semiring,
@@ -333,9 +403,12 @@ unsafe impl PageBytes for PageMemory<'_> {
                     lane,
                     form,
                 };
-                combine_on(space, combine, inputs, output, &range)
+                combine_on(space, combine, &operands, &range)
             }
-            DeviceKernel::Moves => moves_on(space, transform, inputs, output, &range),
+            DeviceKernel::Moves => {
+                let lens: Vec<u64> = inputs.iter().map(|(_, input)| input.len).collect();
+                moves_on(space, transform, &operands, &lens, output, &range)
+            }
         };
         match changed {
             // They are not there together. One at a time they may be, and their bytes come to the host.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use crate::device::{Device, DeviceError};
 use crate::memory::{Arena, ArenaError};
 use crate::options::{DeviceOptions, Options, Propagation};
-use crate::sync::{OnceLock, RwLock};
+use crate::sync::{Mutex, OnceLock, RwLock};
 use device::{DeviceSpace, PageSource, Sink};
 use stripes::Stripes;
 use structure::Structure;
@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub arena: Arena,
     /// The memory of the device, once there is a page on it.
     pub device: OnceLock<Arc<DeviceSpace>>,
+    /// Held while that is made.
+    pub making_device: Mutex<()>,
     /// Where evicted pages come from; nowhere as long as the state is being built.
     pub source: OnceLock<Arc<dyn PageSource>>,
     /// In the place of a device, where a few ranges of it are all that matters.
@@ -99,6 +101,7 @@ impl State {
         Ok(Self {
             arena: Arena::new(mapped_bytes)?,
             device: OnceLock::new(),
+            making_device: Mutex::new(()),
             source: OnceLock::new(),
             sink: None,
             is_shadow: false,

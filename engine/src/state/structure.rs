@@ -228,6 +228,7 @@ impl State {
         }
         structure.metadata.remove(&page.index());
         let (offset, len_bytes) = (slot.offset(), slot.len_bytes());
+        let is_unified = slot.location() == Location::Unified;
         slot.vacate();
         // SAFETY: the caller holds the page's stripe exclusively and the slot is empty now, so no
         // reader has a reference to these bytes and none can get one. What is on the device, or of another arena because
@@ -243,6 +244,10 @@ impl State {
         };
         self.arena.poison(offset, len_bytes as usize);
         self.vacate_device(offset);
+        // Whatever its flag says: a mirror that was dropped has a place still.
+        if is_unified && let Some(space) = self.device.get() {
+            space.forget_mirror(page.index());
+        }
         structure.release(offset, len_bytes)?;
         // A position whose generations are used up is retired, so that no id ever means two pages.
         if !is_retired(page.generation()) {

@@ -17,6 +17,7 @@ pub(crate) const NO_NODE: u32 = u32::MAX;
 const LIVE: u32 = 1;
 const DERIVED: u32 = 1 << 1;
 const HAS_CHILDREN: u32 = 1 << 2;
+const MIRRORED: u32 = 1 << 3;
 const LOCATION_SHIFT: u32 = 8;
 
 /// One entry. Structure (generation, place, flags, stripe, node) changes only under the exclusive
@@ -83,6 +84,8 @@ impl Slot {
     field!(born, set_born, u64);
     flag!(is_derived, set_derived, DERIVED);
     flag!(has_children, set_has_children, HAS_CHILDREN);
+    // Whether changes have to be noted for a mirror on the device. Set under the lock of the stripe, shared or not.
+    flag!(is_mirrored, set_mirrored, MIRRORED);
 
     #[inline]
     pub(crate) fn is_live(&self) -> bool {

@@ -5,10 +5,9 @@ use std::ops::Range;
 
 use super::State;
 use super::exported::Exported;
-use super::memory::DEVICE_START;
+use super::memory::{DEVICE_START, DeviceRuns};
 use super::stripes::Exclusive;
 use super::structure::Structure;
-use super::table::PageTable;
 use crate::graph::{self, Graph, Node, StaleSet, WaveObserver, WaveScratch, WaveSummary};
 use crate::options::Propagation;
 use crate::page::{PageId, PageIndex};
@@ -50,15 +49,20 @@ impl ScratchPool {
     }
 }
 
-/// Moves the epochs of derived pages on.
+/// Moves the epochs of derived pages on, and tells their mirrors what changed. A page that is computed from one that is mirrored is on a
+/// higher level, so it is computed after this was told.
 struct Epochs<'a> {
-    table: &'a PageTable,
+    state: &'a State,
 }
 
 impl WaveObserver for Epochs<'_> {
-    fn changed(&mut self, _node: Node, page: PageIndex, _ranges: &[Range<u64>]) {
-        if let Some(slot) = self.table.slot(page) {
+    fn changed(&mut self, _node: Node, page: PageIndex, ranges: &[Range<u64>]) {
+        if let Some(slot) = self.state.table.slot(page) {
             slot.set_epoch(slot.epoch() + 1);
+            let mut mirror = DeviceRuns::default();
+            for range in ranges.iter().filter(|_| !planted!(MirrorMissesWave)) {
+                mirror.note_changed(self.state, page, slot, range.clone());
+            }
         }
     }
 }
@@ -80,7 +84,7 @@ impl State {
                 &stripe.pending,
                 self.threads,
                 &mut stripe.stale,
-                &mut Epochs { table: &self.table },
+                &mut Epochs { state: self },
             )
         };
         stripe.pending.clear();
@@ -215,12 +219,15 @@ impl State {
                 continue;
             };
             let is_stale = stripe.stale.get(node).is_some();
-            if extent.offset < DEVICE_START && !is_stale {
+            let is_awaiting = awaiting.contains(&number) && !planted!(RestoreForgetsWaves);
+            // A change that was waiting may reach pages in host memory through one on the device, and what that was before, by which it would be
+            // told whether it changes, is gone. So where anything was waiting all is computed.
+            if extent.offset < DEVICE_START && !is_stale && !is_awaiting {
                 continue;
             }
             if let Some(slot) = graph.page(node).and_then(|page| self.table.slot(page))
                 && !is_stale
-                && !awaiting.contains(&number)
+                && !is_awaiting
             {
                 epochs.push((slot, slot.epoch()));
             }

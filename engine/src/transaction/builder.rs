@@ -145,15 +145,12 @@ impl<'a> Transaction<'a> {
     /// Allocates a page of `len_bytes` zeros at `location`.
     ///
     /// # Errors
-    /// As [`Transaction::allocate`], and [`TransactionError::Location`] when there is no memory of that kind.
+    /// As [`Transaction::allocate`]. Whether the device has room for a page on it is known at the commit; a page that is unified needs none.
     pub fn allocate_at(
         &mut self,
         len_bytes: u64,
         location: Location,
     ) -> Result<NewPage, TransactionError> {
-        if !matches!(location, Location::Host | Location::Device) {
-            return Err(TransactionError::Location { location });
-        }
         check_len(len_bytes)?;
         let ordinal =
             u32::try_from(self.new_lens.len()).map_err(|_| TransactionError::TooLarge {

@@ -5,7 +5,7 @@ use crate::device::DeviceError;
 use crate::graph::{GraphError, RegistryError};
 use crate::log::Poison;
 use crate::memory::PlacementError;
-use crate::page::{Location, PageId};
+use crate::page::PageId;
 use crate::state::detached::ViewHeld;
 
 /// Why a step of a transaction, or its commit, was refused. A refused commit changed nothing, unless
@@ -109,12 +109,6 @@ pub enum TransactionError {
     /// The page table is full.
     #[error("the page table is full")]
     TableFull,
-    /// The location cannot be had here.
-    #[error("pages at location {location:?} are not available in this build")]
-    Location {
-        /// What was asked for.
-        location: Location,
-    },
     /// The device has no room, or fails: since an error of it the pages on it mean nothing until they are restored.
     #[error("{0}")]
     Device(#[from] DeviceError),
@@ -202,7 +196,6 @@ impl TransactionError {
             Self::Placement(PlacementError::OutOfSpace { .. }) => "memory.out-of-space",
             Self::Placement(_) => "memory.length",
             Self::TableFull => "memory.table-full",
-            Self::Location { .. } => "memory.location",
             Self::Device(error) => error.kind(),
             Self::Metadata { .. } => "metadata.limit",
             Self::TooLarge { .. } => "transaction.too-large",

@@ -13,6 +13,7 @@
 pub mod cached;
 pub mod history;
 pub mod hooked;
+pub mod steps;
 
 use std::path::Path;
 use std::sync::Arc;

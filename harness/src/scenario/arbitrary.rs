@@ -328,6 +328,7 @@ pub fn expect() -> BoxedStrategy<Expect> {
         (name(), num()).prop_map(|(page, is)| Expect::Epoch(Epoch { page, is })),
         (name(), one_of(&Whereabouts::ALL))
             .prop_map(|(page, is)| Expect::Residency(Residency { page, is })),
+        names().prop_map(Expect::OnDevice),
         (name(), text(), option::of(text())).prop_map(|(page, key, value)| Expect::Meta(Meta {
             page,
             key,

@@ -32,6 +32,9 @@ pub enum Expect {
     Epoch(Epoch),
     /// `{residency: {page: a, is: evicted}}`: where the bytes of a page are now.
     Residency(Residency),
+    /// `{on_device: [a, b]}`: the digests that the device computes of pages on it, or of mirrors of unified pages, are those of their bytes.
+    /// Pages in host memory are passed over.
+    OnDevice(Names),
     /// `{meta: {page: a, key: owner, is: qa}}`: an annotation of a page.
     Meta(Meta),
     /// `{pages: n}`: how many pages there are.
@@ -225,6 +228,8 @@ pub struct Residency {
 pub enum Whereabouts {
     /// In host memory.
     Host,
+    /// In host memory, and in device memory a mirror of them.
+    Mirrored,
     /// In device memory.
     Device,
     /// In the log alone, until they are needed on the device.
@@ -233,13 +238,14 @@ pub enum Whereabouts {
 
 impl Whereabouts {
     /// All of them, in the order of the reference.
-    pub const ALL: [Self; 3] = [Self::Host, Self::Device, Self::Evicted];
+    pub const ALL: [Self; 4] = [Self::Host, Self::Mirrored, Self::Device, Self::Evicted];
 
     /// The word by which scenarios name it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Host => "host",
+            Self::Mirrored => "mirrored",
             Self::Device => "device",
             Self::Evicted => "evicted",
         }

@@ -32,6 +32,7 @@ const OWN_KEYS: &[&str] = &[
     "at_most",
     "epoch",
     "residency",
+    "on_device",
     "meta",
     "pages",
     "stale",
@@ -111,6 +112,7 @@ impl Parts {
             "zero" => return put(&mut self.zero, key, map.next_value()?),
             "epoch" => Expect::Epoch(map.next_value()?),
             "residency" => Expect::Residency(map.next_value()?),
+            "on_device" => Expect::OnDevice(map.next_value()?),
             "meta" => Expect::Meta(map.next_value()?),
             "pages" => Expect::Pages(map.next_value()?),
             "stale" => Expect::Stale(map.next_value()?),
@@ -330,6 +332,7 @@ impl Serialize for Expect {
             }
             Self::Epoch(epoch) => map.serialize_entry("epoch", epoch)?,
             Self::Residency(residency) => map.serialize_entry("residency", residency)?,
+            Self::OnDevice(pages) => map.serialize_entry("on_device", pages)?,
             Self::Meta(meta) => map.serialize_entry("meta", meta)?,
             Self::Pages(count) => map.serialize_entry("pages", count)?,
             Self::Stale(page) => map.serialize_entry("stale", page)?,

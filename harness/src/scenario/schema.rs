@@ -239,7 +239,7 @@ named!(Expect, "Expect", |generator| {
         unchanged.build(),
         counter.build(),
     ];
-    let wholes: [(&str, &'static str, Schema); 11] = [
+    let wholes: [(&str, &'static str, Schema); 12] = [
         (
             "The state digest.",
             "state",
@@ -269,6 +269,11 @@ named!(Expect, "Expect", |generator| {
             "Where the bytes of a page are now.",
             "residency",
             generator.subschema_for::<Residency>(),
+        ),
+        (
+            "Pages that the device has as they are: those on it, and mirrors of unified ones. Pages in host memory are passed over.",
+            "on_device",
+            generator.subschema_for::<Names>(),
         ),
         (
             "An annotation of a page.",

@@ -144,7 +144,7 @@ pub enum Location {
     Host,
     /// In the memory of the device.
     Device,
-    /// In memory that host and device both address.
+    /// In host memory, with a mirror in that of the device when it is needed there.
     Unified,
 }
 

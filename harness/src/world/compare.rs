@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mmsb_engine::device::DeviceError;
-use mmsb_engine::{Digest, Location, Lsn, PageId};
+use mmsb_engine::{Bus, Digest, Location, Lsn, PageId, ReadError};
 
 use super::drive::{Bytes, Drive, Info, Past, Refused};
 use super::failure::{Difference, Fault, Outcome};
@@ -142,7 +142,7 @@ pub(crate) fn effect(
         let len_bytes = end - at;
         let id = found.id;
         // A read from a device copies the page, so one has to do for all that was written.
-        if found.bytes.len() > WHOLE_BYTES && found.location == Location::Host {
+        if found.bytes.len() > WHOLE_BYTES && found.location != Location::Device {
             range(
                 bus,
                 model,
@@ -263,6 +263,21 @@ fn range<S: Subject>(
             fault.difference = difference;
             Err(fault)
         }
+    }
+}
+
+/// Compares what the device has of a page, or of its mirror, with the model, by their digests. A page in host memory is passed over.
+pub(crate) fn on_device(bus: &Bus, model: &mut Model, names: &Names, id: PageId) -> Outcome {
+    let expected = model.page_digest(id).map(Digest::from);
+    match (expected, bus.device_digest(id)) {
+        (_, Err(ReadError::NotOnDevice { .. })) => Ok(()),
+        (None, Err(ReadError::StaleDerived { .. })) => Ok(()),
+        (Some(expected), Ok(found)) if expected == found => Ok(()),
+        (_, Err(error)) => Err(error.into()),
+        (_, Ok(_)) => Err(Fault::new(format!(
+            "the device has other bytes of page {} than it should",
+            label(names, id)
+        ))),
     }
 }
 

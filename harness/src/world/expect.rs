@@ -79,6 +79,11 @@ pub const COUNTERS: &[&str] = &[
     "device.evicted_bytes",
     "device.fetched_pages",
     "device.fetched_bytes",
+    "device.mirrors",
+    "device.mirror_bytes",
+    "device.mirror_evictions",
+    "device.mirror_uploads",
+    "device.mirror_uploaded_bytes",
 ];
 
 impl World<'_> {
@@ -114,6 +119,18 @@ impl World<'_> {
                     &residency.is.as_str(),
                     &found.name(),
                 )
+            }
+            Expect::OnDevice(names) => {
+                let bus = bus.rust("`expect: on_device`")?;
+                for name in names.iter() {
+                    compare::on_device(
+                        bus,
+                        &mut self.model,
+                        &self.stage.names,
+                        self.stage.id(name)?,
+                    )?;
+                }
+                Ok(())
             }
             Expect::Meta(meta) => {
                 let found = bus.annotation(self.stage.id(&meta.page)?, &meta.key)?;
@@ -390,6 +407,11 @@ fn residence_count(device: &DeviceStatistics, name: &str) -> Option<u64> {
         "evicted_bytes" => device.evicted_bytes,
         "fetched_pages" => device.fetched_pages,
         "fetched_bytes" => device.fetched_bytes,
+        "mirrors" => device.resident.mirrors,
+        "mirror_bytes" => device.resident.mirror_bytes,
+        "mirror_evictions" => device.mirror_evictions,
+        "mirror_uploads" => device.mirror_uploads,
+        "mirror_uploaded_bytes" => device.mirror_uploaded_bytes,
         _ => return None,
     })
 }

@@ -323,7 +323,6 @@ fn transaction_kind(error: &TransactionError) -> ErrorKind {
         "transform.unknown" => ErrorKind::GraphUnknownTransform,
         "memory.out-of-space" | "memory.table-full" => ErrorKind::MemoryExhausted,
         "memory.length" => ErrorKind::PageBadSize,
-        "memory.location" => ErrorKind::DeviceUnavailable,
         "metadata.limit" => ErrorKind::PageBadAnnotation,
         "transaction.too-large" => ErrorKind::TransactionTooLarge,
         "bus.poisoned" => ErrorKind::BusPoisoned,

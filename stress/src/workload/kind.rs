@@ -2,6 +2,8 @@
 
 use mmsb_harness::world::generate::{Profile, Verb};
 
+use super::Rng;
+
 macro_rules! kinds {
     ($( $(#[doc = $doc:literal])+ $Kind:ident = $word:literal, $version:literal; )+) => {
         /// A workload.
@@ -9,7 +11,7 @@ macro_rules! kinds {
         pub enum Kind { $( $(#[doc = $doc])+ $Kind, )+ }
 
         impl Kind {
-            /// Every one. The order never changes, as seeds draw from it; new ones come last.
+            /// Every one. The order never changes, as seeds draw from the first ten of it; new ones come last.
             pub const ALL: &'static [Self] = &[$(Self::$Kind),+];
 
             /// Its name.
@@ -48,7 +50,8 @@ kinds! {
     ReopenStorm = "reopen-storm", 2;
     /// A bit of everything.
     Mixed = "mixed", 2;
-    // Device memory pressure comes here, once pages can live on a device.
+    /// Pages on a simulated device with less memory than they need, and unified ones; it runs out of memory, and fails.
+    DevicePressure = "device-pressure", 1;
 }
 
 /// Lengths of pages of most workloads.
@@ -61,12 +64,30 @@ const CHURN_LENS: &[u64] = &[
     1, 8, 16, 24, 64, 65, 200, 512, 1000, 2048, 4095, 4096, 4097, 8192, 12_288, 20_000,
 ];
 
+/// Lengths of pages for a device whose memory comes in granules of 64 KiB: some share one, some need several.
+const DEVICE_LENS: &[u64] = &[64, 64, 200, 4096, 20_000, 70_001, 131_072, 140_000];
+/// One seed in so many is for [`Kind::DevicePressure`], which is as many as for each of the others.
+const DEVICE_SEEDS: u64 = 11;
+/// The workloads that all other seeds draw from. When that of the device came, the seeds that did not become its own kept their meaning.
+const DRAWN: usize = 10;
+
 impl Kind {
+    /// The workload of a seed.
+    #[must_use]
+    pub fn of_seed(seed: u64) -> Self {
+        if Rng::new(seed, "device workload").one_in(DEVICE_SEEDS) {
+            return Self::DevicePressure;
+        }
+        let drawn = Self::ALL.get(..DRAWN).unwrap_or(Self::ALL);
+        Rng::new(seed, "workload")
+            .pick(drawn)
+            .unwrap_or(Self::Mixed)
+    }
+
     /// What pages and writes are like.
     #[must_use]
     pub fn profile(self) -> Profile {
         let base = Profile {
-            // Pages on a device are still to come here, as a kind of their own.
             devices: false,
             ..Profile::default()
         };
@@ -100,6 +121,13 @@ impl Kind {
             Self::TinyPages => Profile {
                 lens: TINY_LENS,
                 max_pages: 200,
+                ..base
+            },
+            Self::DevicePressure => Profile {
+                devices: true,
+                lens: DEVICE_LENS,
+                max_pages: 16,
+                max_write_bytes: 70_000,
                 ..base
             },
             Self::CheckpointStorm | Self::ReopenStorm | Self::Mixed => Profile {
@@ -184,6 +212,22 @@ impl Kind {
                 (V::CrashDrawn, 6),
             ],
             Self::Mixed => &[(V::Derive, 5), (V::BeginStorm, 3)],
+            Self::DevicePressure => {
+                weights.extend([
+                    (V::Evict, 10),
+                    (V::Prefetch, 8),
+                    (V::CheckDevice, 10),
+                    (V::RestoreDevice, 2),
+                    (V::LoseDevice, 3),
+                    (V::ExhaustDevice, 4),
+                ]);
+                &[
+                    (V::Allocate, 8),
+                    (V::Derive, 4),
+                    (V::Connect, 2),
+                    (V::Check, 5),
+                ]
+            }
         };
         for (verb, extra) in more {
             if let Some((_, weight)) = weights.iter_mut().find(|(other, _)| other == verb) {

@@ -48,14 +48,19 @@ const MAX_LONGER: u64 = 8;
 const MAX_LONGER_LARGE: u64 = 2;
 /// Fewer where the log is replayed again and again, each time from its beginning.
 const MAX_LONGER_REPLAYED: u64 = 2;
+/// What the memory of a simulated device comes in.
+const DEVICE_GRANULE_BYTES: u64 = 64 << 10;
 /// A storm lasts for so many verbs at most.
 const MAX_STORM: u64 = 24;
 
 /// The scenario of a seed. With `canary` it has an expectation that must fail.
 #[must_use]
 pub fn make(flavour: Flavour, seed: u64, canary: bool) -> Made {
-    let mut rng = Rng::new(seed, "workload");
-    let kind = rng.pick(Kind::ALL).unwrap_or(Kind::Mixed);
+    make_as(Kind::of_seed(seed), flavour, seed, canary)
+}
+
+/// The scenario of a seed, as if the seed were one of this workload.
+fn make_as(kind: Kind, flavour: Flavour, seed: u64, canary: bool) -> Made {
     // A new version draws anew.
     let mut rng = Rng::new(seed, &format!("{} {}", kind.as_str(), kind.version()));
     let (profile, options) = swarm(kind, flavour, &mut rng);
@@ -158,6 +163,13 @@ fn swarm(kind: Kind, flavour: Flavour, rng: &mut Rng) -> (Profile, Options) {
             options.history = num(1024 << rng.below(6));
         }
     }
+    if kind == Kind::DevicePressure {
+        // Between what one long page and its copy need, and what all pages do.
+        let resident_bytes = (10 + rng.below(20)) * DEVICE_GRANULE_BYTES;
+        profile.resident_bytes = Some(resident_bytes);
+        options.resident = num(resident_bytes);
+        options.device_seed = num(rng.below(1000));
+    }
     match flavour {
         Flavour::Threads => {
             options.storage = Some(StorageKind::Fs);
@@ -214,6 +226,8 @@ fn suits(flavour: Flavour, verb: Verb) -> bool {
     use Verb as V;
     let faults = matches!(verb, V::BeginStorm | V::CrashDrawn);
     match flavour {
+        // Faults of a device are steps, and strike what comes next.
+        Flavour::Threads if matches!(verb, V::LoseDevice | V::ExhaustDevice) => false,
         // Threads leave the order of commits open, and all else here is the same every time.
         Flavour::Simulated | Flavour::Replayed => verb != V::Concurrent,
         Flavour::Threads => !faults,
@@ -221,7 +235,14 @@ fn suits(flavour: Flavour, verb: Verb) -> bool {
             !faults
                 && !matches!(
                     verb,
-                    V::Crash | V::CrashProcess | V::Mark | V::Replay | V::Listen | V::Concurrent
+                    V::Crash
+                        | V::CrashProcess
+                        | V::Mark
+                        | V::Replay
+                        | V::Listen
+                        | V::Concurrent
+                        | V::LoseDevice
+                        | V::ExhaustDevice
                 )
         }
     }
@@ -317,7 +338,7 @@ mod tests {
 
     #[test]
     fn seeds_draw_every_workload_and_the_flavours_keep_their_limits() {
-        let kinds: BTreeSet<Kind> = (0..200)
+        let kinds: BTreeSet<Kind> = (0..300)
             .map(|seed| make(Flavour::Simulated, seed, false).kind)
             .collect();
         assert_eq!(kinds.len(), Kind::ALL.len());
@@ -332,13 +353,11 @@ mod tests {
         assert!(storms.count() > 15);
     }
 
-    /// If this fails, seeds have changed their meaning: raise the version of the workload, and put in what is printed.
-    #[test]
-    fn seeds_keep_their_meaning() {
+    fn hashes(flavours: &[Flavour], make: impl Fn(Flavour, u64) -> Made) -> String {
         let mut found = String::new();
-        for flavour in FLAVOURS {
+        for flavour in flavours.iter().copied() {
             for seed in [1, 2, 3, 4, 5] {
-                let made = make(flavour, seed, false);
+                let made = make(flavour, seed);
                 let text = mmsb_harness::scenario::print(&made.scenario);
                 let hash = blake3::hash(text.as_bytes()).to_hex();
                 found.push_str(&format!(
@@ -348,6 +367,55 @@ mod tests {
                 ));
             }
         }
+        found
+    }
+
+    /// If this fails, seeds have changed their meaning: raise the version of the workload, and put in what is printed.
+    #[test]
+    fn seeds_keep_their_meaning() {
+        let found = hashes(&FLAVOURS, |flavour, seed| make(flavour, seed, false));
         assert_eq!(found, include_str!("golden.txt"), "{found}");
+        let found = hashes(&FLAVOURS[..3], |flavour, seed| {
+            make_as(Kind::DevicePressure, flavour, seed, false)
+        });
+        assert_eq!(found, include_str!("golden-device.txt"), "{found}");
+    }
+
+    #[test]
+    fn one_seed_in_eleven_presses_a_device_and_no_other_draws_it() {
+        let pressing = (0..1100).filter(|seed| Kind::of_seed(*seed) == Kind::DevicePressure);
+        let count = pressing.count();
+        assert!((60..140).contains(&count), "{count}");
+    }
+
+    #[test]
+    fn a_device_under_pressure_is_what_the_model_is() {
+        let seeds = std::env::var("PRESSURE_SEEDS").ok();
+        let seeds = seeds.and_then(|seeds| seeds.parse().ok()).unwrap_or(40);
+        let mut seen = String::new();
+        for seed in 0..seeds {
+            let made = make_as(Kind::DevicePressure, Flavour::Simulated, seed, false);
+            let text = print(&made.scenario);
+            let outcome = mmsb_harness::world::run(
+                &made.scenario,
+                &mmsb_harness::scenario::Cell::default(),
+                &mmsb_harness::world::Context::default(),
+            );
+            assert_eq!(outcome.failure(), None, "seed {seed}\n{text}");
+            seen.push_str(&text);
+        }
+        for word in [
+            "- evict:",
+            "- prefetch:",
+            "on_device:",
+            "on: device.upload",
+            "on: device.map",
+            "page: huge",
+            "- restore_device",
+            "location: unified",
+            "location: device",
+        ] {
+            assert!(seen.contains(word), "{word}");
+        }
     }
 }

@@ -10,7 +10,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::residency::Residency;
+use super::mirror::Operand;
 use super::source::PageSource;
 use super::space::{DeviceSpace, Inner};
 use super::statistics::DeviceStatistics;
@@ -83,7 +83,7 @@ impl DeviceSpace {
         for range in ranges {
             inner.residency.touch(range);
         }
-        if !inner.residency.has_evicted() {
+        if !inner.residency.lacks_any() {
             return Ok(());
         }
         let pages = ranges
@@ -130,20 +130,22 @@ impl DeviceSpace {
         filled
     }
 
-    /// Gives pages, which have memory, their bytes. Those that are derived are zeros, and are computed by somebody else.
+    /// Gives pages, which have memory, their bytes. Those that are derived are zeros, and are computed by somebody else; a mirror is sent
+    /// its bytes by whoever asked for it.
     fn fill(
         &self,
         inner: &mut Inner,
         device: &dyn Device,
         pages: &[Place],
     ) -> Result<(), DeviceError> {
-        for (place, len_bytes) in pages {
-            inner.stage.zero(device, *place..*place + len_bytes)?;
-        }
         let mut places = Vec::new();
         let mut indices: Vec<PageIndex> = Vec::new();
         for (place, len_bytes) in pages {
-            if let Some(page) = inner.residency.get(*place).filter(|page| !page.is_derived) {
+            let Some(page) = inner.residency.get(*place).filter(|page| !page.is_mirror) else {
+                continue;
+            };
+            inner.stage.zero(device, *place..*place + len_bytes)?;
+            if !page.is_derived {
                 places.push((*place, *len_bytes));
                 indices.push(page.index);
             }
@@ -273,9 +275,16 @@ impl DeviceSpace {
         if trimmed >= bytes {
             return Ok(trimmed);
         }
-        let victims = inner.residency.victims(bytes - trimmed);
-        if victims.is_empty() || !self.can_go() {
-            return Ok(trimmed);
+        let mut victims = inner.residency.victims(bytes - trimmed, true);
+        let is_page = |place: &u64| {
+            inner
+                .residency
+                .get(*place)
+                .is_some_and(|page| !page.is_mirror)
+        };
+        if victims.iter().any(is_page) && !self.can_go() {
+            // Mirrors need no log to come back from.
+            victims = inner.residency.victims(bytes - trimmed, false);
         }
         for place in victims {
             evict(inner, place);
@@ -291,7 +300,7 @@ impl DeviceSpace {
     }
 
     /// Gives memory in reserve back, up to `bytes`, but what lies in `kept`.
-    fn trim(
+    pub(super) fn trim(
         &self,
         inner: &mut Inner,
         device: &dyn Device,
@@ -330,7 +339,7 @@ impl DeviceSpace {
         result.map(|()| freed)
     }
 
-    fn full(&self, inner: &Inner, asked_bytes: u64, capacity_bytes: u64) -> DeviceError {
+    pub(super) fn full(&self, inner: &Inner, asked_bytes: u64, capacity_bytes: u64) -> DeviceError {
         DeviceError::Full {
             asked_bytes,
             mapped_bytes: inner.residency.mapping().statistics().mapped_bytes,
@@ -363,8 +372,7 @@ impl DeviceSpace {
             }
             let mut evicted = 0;
             for place in places {
-                let page = inner.residency.get(*place);
-                if page.is_some_and(Residency::may_go) {
+                if inner.residency.may_go(*place) {
                     evict(inner, *place);
                     evicted += 1;
                 }
@@ -394,14 +402,15 @@ impl DeviceSpace {
         });
     }
 
-    /// Brings the page at `place` to memory, and keeps it there until [`DeviceSpace::unpin`].
-    pub(crate) fn pin(&self, place: u64) -> Result<(), DeviceError> {
-        self.with(|inner, device| {
-            inner.residency.tick();
-            self.bring(inner, device, std::slice::from_ref(&(place..place + 1)))?;
-            let len_bytes = inner.residency.get(place).map_or(0, |page| page.len_bytes);
-            pin(inner, &[(place, len_bytes)], 1);
-            inner.stage.settle(device)
+    /// Brings a page, or a mirror, to memory, and keeps it there until [`DeviceSpace::unpin`].
+    /// Says where it is.
+    pub(crate) fn pin(&self, operand: Operand<'_>) -> Result<u64, DeviceError> {
+        self.adjust(|inner| inner.residency.tick());
+        self.with_operands(&[operand], |inner, device, places| {
+            let place = places.first().copied().unwrap_or_default();
+            inner.stage.settle(device)?;
+            pin(inner, &[(place, 0)], 1);
+            Ok(place)
         })
     }
 
@@ -437,6 +446,13 @@ impl DeviceSpace {
         for (_, place, _) in &pages {
             inner.residency.evict(*place);
         }
+        // Mirrors come when they are needed.
+        pages.retain(|(_, place, _)| {
+            inner
+                .residency
+                .get(*place)
+                .is_some_and(|page| !page.is_mirror)
+        });
         pages.sort_unstable();
         let mut indices = Vec::new();
         for (is_base, place, len_bytes) in pages {
@@ -454,9 +470,14 @@ impl DeviceSpace {
     }
 }
 
-fn evict(inner: &mut Inner, place: u64) {
-    let len_bytes = inner.residency.get(place).map_or(0, |page| page.len_bytes);
+pub(super) fn evict(inner: &mut Inner, place: u64) {
+    let page = inner.residency.get(place);
+    let (len_bytes, is_mirror) = page.map_or((0, false), |page| (page.len_bytes, page.is_mirror));
     inner.residency.evict(place);
+    if is_mirror {
+        inner.counters.mirror_evictions += 1;
+        return;
+    }
     inner.counters.evictions += 1;
     inner.counters.evicted_bytes += len_bytes;
 }
@@ -476,7 +497,8 @@ fn fill_by_detour(
     device: &dyn Device,
     places: &[Place],
 ) -> Result<(), DeviceError> {
-    // What came the other way is not to be trusted.
+    // What came the other way is not to be trusted. Some of it may be under way still, in slots of the stage, which knows nothing of it.
+    inner.stage.settle(device)?;
     for (place, len_bytes) in places {
         inner.stage.zero(device, *place..*place + len_bytes)?;
     }

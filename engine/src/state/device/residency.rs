@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use crate::device::pool::Mapping;
 use crate::page::PageIndex;
+use crate::planted::planted;
 
 /// What is known of a page that has a place on the device.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Resident {
     pub(super) is_derived: bool,
     /// The log does not have the transaction that placed it yet.
     pub(super) is_new: bool,
+    /// A copy of a page that is in host memory.
+    pub(super) is_mirror: bool,
     /// Handles to its address.
     pub(super) pins: u32,
 }
@@ -40,6 +43,21 @@ pub struct ResidentPages {
     pub derived_pages: u64,
     /// Pages whose bytes the log alone has.
     pub evicted_pages: u64,
+    /// Mirrors of unified pages that are in device memory, up to date or not. They are none of `pages`.
+    pub mirrors: u64,
+    /// Their bytes.
+    pub mirror_bytes: u64,
+    /// Those of them that handles to their addresses, or the operation itself, keep there.
+    pub pinned_mirrors: u64,
+}
+
+impl Resident {
+    /// Whether it may be evicted.
+    fn may_go(&self) -> bool {
+        let is_derived = self.is_derived && !planted!(DerivedEvicted);
+        let is_used = self.pins > 0 && !planted!(UsedEvicted);
+        self.is_resident && !is_derived && !self.is_new && !is_used
+    }
 }
 
 #[derive(Debug)]
@@ -48,6 +66,8 @@ pub(super) struct Residency {
     /// By place.
     pages: BTreeMap<u64, Resident>,
     evicted: usize,
+    /// Mirrors that have a place and are not in memory.
+    absent_mirrors: usize,
     /// Resident pages in each granule.
     needs: Vec<u32>,
     /// When each granule was last used.
@@ -64,6 +84,7 @@ impl Residency {
             granule_bytes,
             pages: BTreeMap::new(),
             evicted: 0,
+            absent_mirrors: 0,
             needs: Vec::new(),
             uses: Vec::new(),
             clock: 0,
@@ -75,10 +96,13 @@ impl Residency {
     pub(super) fn unmap_all(&mut self) {
         self.mapping = Mapping::new(self.granule_bytes);
         self.needs.fill(0);
+        let mut mirrors = 0;
         for page in self.pages.values_mut() {
             page.is_resident = false;
+            mirrors += usize::from(page.is_mirror);
         }
-        self.evicted = self.pages.len();
+        self.evicted = self.pages.len() - mirrors;
+        self.absent_mirrors = mirrors;
     }
 
     /// There are no pages any more; what has memory keeps it.
@@ -97,9 +121,14 @@ impl Residency {
         &mut self.mapping
     }
 
-    /// Whether any page is evicted. Nothing else has to be asked as long as none is.
+    /// Whether any page is evicted: the log alone has its bytes.
     pub(super) const fn has_evicted(&self) -> bool {
         self.evicted > 0
+    }
+
+    /// Whether anything that has a place is not in memory. Nothing else has to be asked as long as nothing is missing.
+    pub(super) const fn lacks_any(&self) -> bool {
+        self.evicted > 0 || self.absent_mirrors > 0
     }
 
     pub(super) fn counts(&self) -> ResidentPages {
@@ -108,6 +137,12 @@ impl Residency {
             ..ResidentPages::default()
         };
         for page in self.pages.values().filter(|page| page.is_resident) {
+            if page.is_mirror {
+                counts.mirrors += 1;
+                counts.mirror_bytes += page.len_bytes;
+                counts.pinned_mirrors += u64::from(page.pins > 0);
+                continue;
+            }
             counts.pages += 1;
             counts.page_bytes += page.len_bytes;
             counts.pinned_pages += u64::from(page.pins > 0);
@@ -118,24 +153,52 @@ impl Residency {
 
     /// Notes a page without memory.
     pub(super) fn insert(&mut self, place: u64, len_bytes: u64, index: PageIndex, is_new: bool) {
-        self.remove(place);
-        self.evicted += 1;
         let page = Resident {
             len_bytes,
             index,
             is_resident: false,
             is_derived: false,
             is_new,
+            is_mirror: false,
             pins: 0,
         };
+        self.place(place, page);
+    }
+
+    /// Notes a mirror without memory.
+    pub(super) fn insert_mirror(&mut self, place: u64, len_bytes: u64, index: PageIndex) {
+        let page = Resident {
+            len_bytes,
+            index,
+            is_resident: false,
+            is_derived: false,
+            is_new: false,
+            is_mirror: true,
+            pins: 0,
+        };
+        self.place(place, page);
+    }
+
+    fn place(&mut self, place: u64, page: Resident) {
+        self.remove(place);
+        *self.absent(page.is_mirror) += 1;
         self.pages.insert(place, page);
+    }
+
+    /// How many pages, or mirrors, have a place and are not in memory.
+    const fn absent(&mut self, are_mirrors: bool) -> &mut usize {
+        if are_mirrors {
+            &mut self.absent_mirrors
+        } else {
+            &mut self.evicted
+        }
     }
 
     /// Forgets a page. Memory that no other needs belongs to the reserve.
     pub(super) fn remove(&mut self, place: u64) {
         self.evict(place);
-        if self.pages.remove(&place).is_some() {
-            self.evicted -= 1;
+        if let Some(page) = self.pages.remove(&place) {
+            *self.absent(page.is_mirror) -= 1;
         }
     }
 
@@ -153,7 +216,17 @@ impl Residency {
         (offset < place + page.len_bytes).then_some((*place, page))
     }
 
-    /// All pages, by place.
+    /// The pages and mirrors that have a byte in `range`, with their places.
+    pub(super) fn overlapping(&self, range: &Range<u64>) -> impl Iterator<Item = (u64, &Resident)> {
+        let start = range.start;
+        let before = self.pages.range(..start).next_back();
+        let before = before.filter(move |(place, page)| *place + page.len_bytes > start);
+        let inside = self.pages.range(range.clone());
+        let all = before.into_iter().chain(inside);
+        all.map(|(place, page)| (*place, page))
+    }
+
+    /// All pages and mirrors, by place.
     pub(super) fn pages(&self) -> impl Iterator<Item = (u64, &Resident)> {
         self.pages.iter().map(|(place, page)| (*place, page))
     }
@@ -231,8 +304,8 @@ impl Residency {
             return;
         };
         page.is_resident = true;
-        let range = place..place + page.len_bytes;
-        self.evicted -= 1;
+        let (range, is_mirror) = (place..place + page.len_bytes, page.is_mirror);
+        *self.absent(is_mirror) -= 1;
         let granules = self.granules(&range);
         if self.needs.len() < granules.end {
             self.needs.resize(granules.end, 0);
@@ -249,23 +322,30 @@ impl Residency {
             return;
         };
         page.is_resident = false;
-        let range = place..place + page.len_bytes;
-        self.evicted += 1;
+        let (range, is_mirror) = (place..place + page.len_bytes, page.is_mirror);
+        *self.absent(is_mirror) += 1;
         for granule in self.granules(&range) {
             self.unneed(granule);
         }
     }
 
-    /// Whether a page may be evicted.
-    pub(super) const fn may_go(page: &Resident) -> bool {
-        page.is_resident && !page.is_derived && !page.is_new && page.pins == 0
+    /// Whether the page at `place` may be evicted.
+    pub(super) fn may_go(&self, place: u64) -> bool {
+        self.pages.get(&place).is_some_and(Resident::may_go)
     }
 
-    /// The places of pages to evict so that at least `bytes` of memory are free to go, if so many can be. Whole granules go,
-    /// those first that were used longest ago; a page uses all of its granules at once.
-    pub(super) fn victims(&self, bytes: u64) -> Vec<u64> {
-        // When each granule was last used, and by how many pages it is needed that may go.
-        let mut granules: BTreeMap<usize, (u64, u32)> = BTreeMap::new();
+    /// The places of pages and mirrors to evict so that at least `bytes` of memory are free to go, if so many can be. Whole granules
+    /// go; a page uses all of its granules at once.
+    ///
+    /// Mirrors go first, and pages only when no granule of mirrors alone is left; not at all without `with_pages`. To bring a mirror back
+    /// costs one copy of it from host memory, and to bring a page back a reading of the log, which may be any number of times as long as the
+    /// page. So a mirror never costs a page its place. Among mirrors, and among pages, the granule goes first that was used longest ago.
+    /// Rejected: one order for both. It keeps a mirror that every wave uses where a page lies idle, but what it loses otherwise has
+    /// no bound.
+    pub(super) fn victims(&self, bytes: u64, with_pages: bool) -> Vec<u64> {
+        let may_go = |page: &Resident| page.may_go() && (with_pages || page.is_mirror);
+        // Whether a page is there, when each granule was last used, and by how many pages it is needed that may go.
+        let mut granules: BTreeMap<usize, (bool, u64, u32)> = BTreeMap::new();
         for (place, page) in &self.pages {
             if !page.is_resident {
                 continue;
@@ -275,22 +355,23 @@ impl Residency {
             let used = used.iter().copied().max().unwrap_or_default();
             for granule in range {
                 let entry = granules.entry(granule).or_default();
-                entry.0 = entry.0.max(used);
-                entry.1 += u32::from(Self::may_go(page));
+                entry.0 |= !page.is_mirror;
+                entry.1 = entry.1.max(used);
+                entry.2 += u32::from(may_go(page));
             }
         }
         let needs = |granule: usize| self.needs.get(granule).copied().unwrap_or_default();
-        let mut candidates: Vec<(u64, usize)> = granules
+        let mut candidates: Vec<(bool, u64, usize)> = granules
             .iter()
-            .filter(|(granule, (_, may_go))| needs(**granule) == *may_go)
-            .map(|(granule, (used, _))| (*used, *granule))
+            .filter(|(granule, (_, _, may_go))| needs(**granule) == *may_go)
+            .map(|(granule, (has_page, used, _))| (*has_page, *used, *granule))
             .collect();
         candidates.sort_unstable();
         // How many of the pages in each granule are chosen.
         let mut chosen: BTreeMap<u64, ()> = BTreeMap::new();
         let mut left: BTreeMap<usize, u32> = BTreeMap::new();
         let mut free = 0;
-        for (_, granule) in candidates {
+        for (_, _, granule) in candidates {
             if free >= bytes {
                 break;
             }
@@ -346,14 +427,14 @@ mod tests {
     #[test]
     fn the_granule_used_longest_ago_goes_and_of_several_the_lowest() {
         let (mut residency, places) = with(&[4096; 4]);
-        assert_eq!(residency.victims(1), [places[0]]);
+        assert_eq!(residency.victims(1, true), [places[0]]);
         for place in [0, 2, 1] {
             residency.tick();
             residency.touch(&(places[place]..places[place] + 1));
         }
-        assert_eq!(residency.victims(1), [places[3]]);
-        assert_eq!(residency.victims(4097), [places[0], places[3]]);
-        assert_eq!(residency.victims(u64::MAX), places);
+        assert_eq!(residency.victims(1, true), [places[3]]);
+        assert_eq!(residency.victims(4097, true), [places[0], places[3]]);
+        assert_eq!(residency.victims(u64::MAX, true), places);
     }
 
     #[test]
@@ -363,8 +444,8 @@ mod tests {
         residency.touch(&(places[1]..places[1] + 1));
         residency.tick();
         residency.touch(&(places[0] + 5000..places[0] + 5001));
-        assert_eq!(residency.victims(1), [places[1]]);
-        assert_eq!(residency.victims(4097), places);
+        assert_eq!(residency.victims(1, true), [places[1]]);
+        assert_eq!(residency.victims(4097, true), places);
     }
 
     #[test]
@@ -372,11 +453,11 @@ mod tests {
         let (mut residency, places) = with(&[2048, 2048, 2048, 6144]);
         residency.get_mut(places[1]).unwrap().pins = 1;
         // The third granule is behind the long page alone, which reaches into the second with its beginning.
-        assert_eq!(residency.victims(1), [places[2], places[3]]);
+        assert_eq!(residency.victims(1, true), [places[2], places[3]]);
         residency.get_mut(places[1]).unwrap().pins = 0;
         residency.get_mut(places[2]).unwrap().is_derived = true;
         assert_eq!(
-            residency.victims(u64::MAX),
+            residency.victims(u64::MAX, true),
             [places[0], places[1], places[3]]
         );
     }
@@ -388,7 +469,7 @@ mod tests {
         // A page behind it shares its second granule.
         let held = residency.hold(&(6144..12288));
         assert_eq!(held, [1]);
-        assert_eq!(residency.victims(u64::MAX), places);
+        assert_eq!(residency.victims(u64::MAX, true), places);
         residency.evict(places[0]);
         assert_eq!(idle(&residency), 4096);
         residency.let_go(&held);

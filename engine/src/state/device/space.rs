@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::claim::Claim;
+use super::mirror::{Mirrors, Operand};
 use super::pipe::Pipe;
 use super::residency::Residency;
 use super::source::PageSource;
@@ -37,6 +38,7 @@ pub(crate) struct DeviceSpace {
 pub(super) struct Inner {
     pub(super) stage: Stage,
     pub(super) residency: Residency,
+    pub(super) mirrors: Mirrors,
     pub(super) counters: Counters,
     fault: Option<DeviceError>,
 }
@@ -88,6 +90,7 @@ impl DeviceSpace {
             inner: Mutex::new(Inner {
                 stage,
                 residency: Residency::new(info.granule_bytes),
+                mirrors: Mirrors::new(pages_bytes, info.granule_bytes),
                 counters: Counters::default(),
                 fault: None,
             }),
@@ -141,7 +144,9 @@ impl DeviceSpace {
     /// As [`DeviceSpace::restart`], and there are no pages any more: somebody places them anew.
     pub(crate) fn empty(&self) -> Result<(), DeviceError> {
         self.restart()?;
-        self.inner.lock().residency.forget_all();
+        let mut inner = self.inner.lock();
+        inner.residency.forget_all();
+        inner.mirrors.clear();
         Ok(())
     }
 
@@ -217,6 +222,7 @@ impl DeviceSpace {
         self.with(|inner, device| {
             inner.residency.tick();
             let len_bytes = range.end - range.start;
+            self.make_way(inner, &range)?;
             inner
                 .residency
                 .insert(range.start, len_bytes, index, !may_leave_out);
@@ -319,20 +325,20 @@ impl DeviceSpace {
         Ok(digests)
     }
 
-    /// Runs `count` pieces of work that say which bytes of an output they changed, on the pages at `ranges`; `work` is told the
-    /// position of each.
-    pub(crate) fn changes<'w>(
+    /// Runs `count` pieces of work that say which bytes of an output they changed, on `operands`; `work` is told where these are, and the
+    /// position of each piece.
+    pub(crate) fn changes(
         &self,
-        ranges: &[Range<u64>],
+        operands: &[Operand<'_>],
         count: usize,
-        mut work: impl FnMut(usize, PinnedSlice) -> Work<'w>,
+        work: impl for<'w> Fn(&'w [u64], usize, PinnedSlice) -> Work<'w>,
     ) -> Result<Vec<Changed>, DeviceError> {
-        self.with_resident(ranges, |inner, device| {
+        self.with_operands(operands, |inner, device, places| {
             let mut changes = Vec::with_capacity(count);
             for first in (0..count).step_by(MAX_REPORTS) {
                 let some = MAX_REPORTS.min(count - first);
                 let stage = &mut inner.stage;
-                changes.extend(stage.changes(device, some, |at, to| work(first + at, to))?);
+                changes.extend(stage.changes(device, some, |at, to| work(places, first + at, to))?);
             }
             Ok(changes)
         })
@@ -345,6 +351,11 @@ impl DeviceSpace {
 }
 
 impl Writer<'_> {
+    /// Notes that `range` of a unified page has changed. `false`: nothing has to be noted until its mirror is asked for again.
+    pub(crate) fn mark_mirror(&mut self, index: PageIndex, range: Range<u64>) -> bool {
+        super::mirror::mark(&mut self.inner, index, range)
+    }
+
     pub(crate) fn write(&mut self, to: u64, bytes: &[u8]) {
         let inner = &mut *self.inner;
         if inner.fault.is_some() {

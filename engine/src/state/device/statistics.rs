@@ -10,6 +10,9 @@ pub(super) struct Counters {
     pub(super) evicted_bytes: u64,
     pub(super) fetched_pages: u64,
     pub(super) fetched_bytes: u64,
+    pub(super) mirror_evictions: u64,
+    pub(super) mirror_uploads: u64,
+    pub(super) mirror_uploaded_bytes: u64,
 }
 
 /// Figures of the device that pages of a bus are on. Counts are those since the bus was opened.
@@ -34,7 +37,13 @@ pub struct DeviceStatistics {
     pub fetched_pages: u64,
     /// Bytes of the pages that were brought back.
     pub fetched_bytes: u64,
-    /// Bytes sent to the device by commits and waves, tables included.
+    /// How often a mirror of a unified page was dropped from device memory.
+    pub mirror_evictions: u64,
+    /// Ranges of unified pages that were sent to their mirrors.
+    pub mirror_uploads: u64,
+    /// Bytes of those ranges.
+    pub mirror_uploaded_bytes: u64,
+    /// Bytes sent to the device by commits and waves and for mirrors, tables included.
     pub uploaded_bytes: u64,
     /// Bytes that came from the device.
     pub downloaded_bytes: u64,
@@ -54,6 +63,9 @@ impl DeviceStatistics {
             evicted_bytes: inner.counters.evicted_bytes,
             fetched_pages: inner.counters.fetched_pages,
             fetched_bytes: inner.counters.fetched_bytes,
+            mirror_evictions: inner.counters.mirror_evictions,
+            mirror_uploads: inner.counters.mirror_uploads,
+            mirror_uploaded_bytes: inner.counters.mirror_uploaded_bytes,
             uploaded_bytes,
             downloaded_bytes,
         }

@@ -599,6 +599,11 @@ impl Checker {
             Expect::Residency(residency) => {
                 self.page(&residency.page);
             }
+            Expect::OnDevice(pages) => {
+                for page in pages.iter() {
+                    self.page(page);
+                }
+            }
             Expect::Pages(num) | Expect::Lsn(num) => {
                 self.num(num);
             }

@@ -12,6 +12,7 @@ pub(crate) fn lacks(scenario: &Scenario) -> Option<String> {
                 Step::Evict(_) => Some("`evict`".to_owned()),
                 Step::Prefetch(_) => Some("`prefetch`".to_owned()),
                 Step::Expect(Expect::Residency(_)) => Some("`expect: residency`".to_owned()),
+                Step::Expect(Expect::OnDevice(_)) => Some("`expect: on_device`".to_owned()),
                 Step::Expect(Expect::Counter(check)) => absent(&check.counter.to_string()),
                 Step::Transaction(transaction) => {
                     waiting.push(&transaction.steps);
@@ -45,7 +46,7 @@ pub(crate) fn lacks(scenario: &Scenario) -> Option<String> {
 
 /// A counter of the bus that the C ABI does not tell. Those of the storage, of transforms and of a simulated device are the world's own.
 pub(crate) fn absent(counter: &str) -> Option<String> {
-    const OF_THE_BUS: [&str; 9] = [
+    const OF_THE_BUS: [&str; 14] = [
         "detour",
         "mapped_bytes",
         "peak_mapped_bytes",
@@ -55,6 +56,11 @@ pub(crate) fn absent(counter: &str) -> Option<String> {
         "evicted_bytes",
         "fetched_pages",
         "fetched_bytes",
+        "mirrors",
+        "mirror_bytes",
+        "mirror_evictions",
+        "mirror_uploads",
+        "mirror_uploaded_bytes",
     ];
     let is_absent = counter
         .strip_prefix("device.")

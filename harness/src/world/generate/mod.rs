@@ -6,6 +6,7 @@
 //! scenario again, and a shorter one.
 
 mod crashes;
+mod device;
 mod pages;
 mod threads;
 mod verb;
@@ -48,6 +49,8 @@ pub struct Profile {
     pub max_pages: usize,
     /// Whether one scenario in four has pages on a simulated device.
     pub devices: bool,
+    /// Device memory that pages may take, which the options must say too: pages are placed so that none is refused for want of it.
+    pub resident_bytes: Option<u64>,
     /// The lengths that pages are drawn from, in bytes; lengths that stand there often meet in transforms.
     pub lens: &'static [u64],
     /// How long a single write is at most, in bytes.
@@ -67,6 +70,7 @@ impl Default for Profile {
             crashes: true,
             max_pages: 12,
             devices: true,
+            resident_bytes: None,
             lens: &LENS,
             max_write_bytes: 100,
             replays: true,
@@ -92,11 +96,11 @@ pub fn scenario(choices: &[Choice], profile: Profile) -> Scenario {
         ..profile
     });
     for choice in rest {
-        let verb = match Verb::of(*choice) {
-            Verb::Propagate | Verb::Maintain if generator.profile.devices && choice.b % 2 == 1 => {
-                Verb::RestoreDevice
-            }
-            verb => verb,
+        let verb = Verb::of(*choice);
+        let verb = if generator.profile.devices {
+            verb.with_device(*choice)
+        } else {
+            verb
         };
         generator.apply(verb, *choice);
     }
@@ -108,6 +112,7 @@ pub fn scenario(choices: &[Choice], profile: Profile) -> Scenario {
 struct Page {
     name: Name,
     len: u64,
+    location: Option<Location>,
     /// Of a derived page; those of its parents that were freed cannot be: they have children.
     parents: Vec<usize>,
     derived: bool,
@@ -189,6 +194,7 @@ impl Generator {
         let first = Page {
             name: Name::new("p0"),
             len: FIRST_LEN,
+            location: None,
             parents: Vec::new(),
             derived: false,
             fails: false,
@@ -296,12 +302,6 @@ impl Generator {
         self.steps.push(Located::new(step));
     }
 
-    /// Where a new page lies: on the device one time out of two, where there is one.
-    fn location(&self, choice: Choice) -> Option<Location> {
-        (self.profile.devices && (choice.a ^ choice.b ^ choice.c) % 2 == 1)
-            .then_some(Location::Device)
-    }
-
     /// A page that fulfils a condition, and is there for the steps of the open transaction.
     fn pick(&self, number: u32, condition: impl Fn(&Page) -> bool) -> Option<usize> {
         let usable = |page: &Page| {
@@ -382,6 +382,11 @@ impl Generator {
             Verb::Mark => self.mark(),
             Verb::Replay => self.replay(choice),
             Verb::RestoreDevice => self.alone(Step::RestoreDevice),
+            Verb::Evict => self.evict(choice),
+            Verb::Prefetch => self.prefetch(choice),
+            Verb::CheckDevice => self.check_device(choice),
+            Verb::LoseDevice => self.lose_device(choice),
+            Verb::ExhaustDevice => self.exhaust_device(choice),
             Verb::Propagate => self.alone(Step::Propagate),
             Verb::Maintain => self.alone(Step::Maintain),
             Verb::Concurrent => self.concurrent(choice),

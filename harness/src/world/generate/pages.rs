@@ -4,14 +4,20 @@ use std::collections::BTreeSet;
 
 use super::{Choice, Generator, Page, num, wrap};
 use crate::scenario::ast::{
-    Allocate, Annotate, Connect, Custom, Derive, Elementwise, Lane, NewPage, PageArg, Semiring,
-    Slice, Step, Transfer,
+    Allocate, Annotate, Connect, Custom, Derive, Elementwise, Lane, Location, NewPage, PageArg,
+    Semiring, Slice, Step, Transfer,
 };
 use crate::scenario::data::{Data, Random};
 use crate::scenario::value::{Hex, Map, Name, Names};
 
 impl Generator {
-    pub(super) fn new_page(&mut self, len: u64, parents: Vec<usize>, fails: bool) -> Option<Name> {
+    pub(super) fn new_page(
+        &mut self,
+        len: u64,
+        parents: Vec<usize>,
+        fails: bool,
+        location: Option<Location>,
+    ) -> Option<Name> {
         let live = self
             .pages
             .iter()
@@ -25,6 +31,7 @@ impl Generator {
         self.pages.push(Page {
             name: name.clone(),
             len,
+            location,
             derived: !parents.is_empty(),
             parents,
             fails,
@@ -46,7 +53,8 @@ impl Generator {
         let len = lens
             .get(usize::try_from(choice.a).ok()? % lens.len().max(1))
             .copied()?;
-        let page = self.new_page(len, Vec::new(), false)?;
+        let location = self.location(choice, len);
+        let page = self.new_page(len, Vec::new(), false, location)?;
         let fill = (choice.b % 2 == 1).then(|| {
             Data::Random(Random {
                 seed: num(u64::from(choice.c)),
@@ -64,7 +72,7 @@ impl Generator {
             fill,
             meta: Map::default(),
             derive: None,
-            location: self.location(choice),
+            location,
         };
         self.stage(Step::Allocate(Allocate { pages: vec![page] }), true)
     }
@@ -179,14 +187,15 @@ impl Generator {
     pub(super) fn derive(&mut self, choice: Choice) -> Option<()> {
         let (derive, parents, len) = self.function(choice, None, None)?;
         let fails = choice.c % 9 == 3;
-        let page = self.new_page(len, parents, fails)?;
+        let location = self.location(choice, len);
+        let page = self.new_page(len, parents, fails, location)?;
         let page = NewPage {
             page,
             size: None,
             fill: None,
             meta: Map::default(),
             derive: Some(derive),
-            location: self.location(choice),
+            location,
         };
         let page = match &page.derive {
             // Lengths that follow from a slice are written out half of the time.
@@ -228,9 +237,10 @@ impl Generator {
                 of: Names(vec![name]),
             })
         };
-        let page = self.new_page(len, vec![parent], false)?;
+        let location = self.location(choice, len);
+        let page = self.new_page(len, vec![parent], false, location)?;
         let page = NewPage {
-            location: self.location(choice),
+            location,
             page,
             size: None,
             fill: None,
@@ -244,10 +254,13 @@ impl Generator {
         let child = self.pick(choice.b / 7, |page| {
             !page.derived && !page.written && !page.given_up
         })?;
-        let (name, len) = self
+        let (name, len, location) = self
             .pages
             .get(child)
-            .map(|page| (page.name.clone(), page.len))?;
+            .map(|page| (page.name.clone(), page.len, page.location))?;
+        if location == Some(Location::Device) && !self.has_room(len) {
+            return None;
+        }
         let (derive, parents, _) = self.function(choice, Some(len), Some(child))?;
         let fails = choice.c % 9 == 3;
         let in_storm = self.storm.is_some();

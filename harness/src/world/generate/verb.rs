@@ -82,6 +82,16 @@ verbs! {
     Replay,
     /// Fills the device anew from the log.
     RestoreDevice,
+    /// Evicts pages from the device, and drops mirrors.
+    Evict,
+    /// Brings pages to the device, and mirrors up to date.
+    Prefetch,
+    /// Has the device say what it has.
+    CheckDevice,
+    /// Loses the device, and restores it.
+    LoseDevice,
+    /// Asks for more memory than the device has.
+    ExhaustDevice,
     /// Recomputes derived pages.
     Propagate,
     /// Lets the bus do its deferred work.
@@ -125,6 +135,23 @@ impl Verb {
         }
     }
 
+    /// What becomes of the verb of a choice where there is a device: some choices are about that.
+    #[must_use]
+    pub(super) fn with_device(self, choice: Choice) -> Self {
+        if choice.b.is_multiple_of(2) {
+            return self;
+        }
+        match (self, choice.c % 4) {
+            (Self::Propagate | Self::Maintain, _) => Self::RestoreDevice,
+            (Self::Check, _) => Self::CheckDevice,
+            (Self::Annotate | Self::Abort, 0 | 1) => Self::Evict,
+            (Self::Annotate | Self::Abort, 2) => Self::Prefetch,
+            (Self::Listen, 0 | 1) => Self::LoseDevice,
+            (Self::Listen, 2) => Self::ExhaustDevice,
+            _ => self,
+        }
+    }
+
     /// Whether it may be done while the storage fails, and so be left out.
     #[must_use]
     pub(super) fn stands_in_storm(self) -> bool {
@@ -138,6 +165,9 @@ impl Verb {
                 | Self::Listen
                 | Self::Refused
                 | Self::RestoreDevice
+                | Self::CheckDevice
+                | Self::LoseDevice
+                | Self::ExhaustDevice
                 | Self::Concurrent
                 | Self::Reconfigure
         )

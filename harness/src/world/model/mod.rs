@@ -273,7 +273,7 @@ impl Model {
         let mut seen = BTreeSet::new();
         let mut waiting = vec![id.index()];
         while let Some(page) = waiting.pop().and_then(|index| self.pages.get(&index)) {
-            if page.location != Location::Host {
+            if page.location == Location::Device {
                 return true;
             }
             let parents = page
@@ -289,7 +289,7 @@ impl Model {
     pub(crate) fn on_device(&self) -> (u64, u64) {
         self.pages
             .values()
-            .filter(|page| page.location != Location::Host)
+            .filter(|page| page.location == Location::Device)
             .fold((0, 0), |(pages, bytes), page| {
                 (pages + 1, bytes + page.bytes.len() as u64)
             })
