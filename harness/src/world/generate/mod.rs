@@ -669,7 +669,16 @@ mod tests {
         let mut applied = std::collections::BTreeSet::new();
         for seed in 0..60 {
             let mut draw = numbers(seed);
-            let mut generator = Generator::new(Profile::default());
+            // A page has to be long for a device to have no room for it alone.
+            let lens: &[u64] = if seed % 2 == 0 {
+                &[8, 200 << 10]
+            } else {
+                &LENS
+            };
+            let mut generator = Generator::new(Profile {
+                lens,
+                ..Profile::default()
+            });
             for _ in 0..80 {
                 let verb = Verb::ALL[draw() as usize % Verb::ALL.len()];
                 let choice = Choice {
