@@ -3,7 +3,7 @@ use std::fs;
 use std::process::{Command, Output};
 
 /// A scenario that passes in each of two cells.
-pub const PASSES: &str = "\
+pub(crate) const PASSES: &str = "\
 version: 1
 about: Writes and reads.
 matrix: { axes: { threads: [1, 2] } }
@@ -15,7 +15,7 @@ steps:
 ";
 
 /// A scenario whose last check does not hold.
-pub const FAILS: &str = "\
+pub(crate) const FAILS: &str = "\
 version: 1
 about: Expects what was not written.
 options: { storage: fs }
@@ -27,7 +27,7 @@ steps:
 ";
 
 /// A scenario that does not run where no GPU is wanted.
-pub const SKIPPED: &str = "\
+pub(crate) const SKIPPED: &str = "\
 version: 1
 about: Needs a GPU.
 requires: [gpu]
@@ -37,7 +37,7 @@ steps:
 ";
 
 /// A scenario with a cell that needs a GPU.
-pub const ON_CUDA: &str = "\
+pub(crate) const ON_CUDA: &str = "\
 version: 1
 about: On two devices.
 matrix: { axes: { device: [simulated, cuda] } }
@@ -47,7 +47,7 @@ steps:
 ";
 
 /// A file with a typo in it.
-pub const BROKEN: &str = "\
+pub(crate) const BROKEN: &str = "\
 version: 1
 about: Names a page that is not there.
 pages: { state: 64 }
@@ -57,18 +57,18 @@ steps:
   - expect: { zero: state }
 ";
 
-pub struct Workspace {
+pub(crate) struct Workspace {
     directory: tempfile::TempDir,
 }
 
-pub struct Ran {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Workspace {
-    pub fn new(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
         let workspace = Self {
             directory: tempfile::tempdir().unwrap(),
         };
@@ -80,11 +80,11 @@ impl Workspace {
         workspace
     }
 
-    pub fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mmsb"));
         command
             .args(args)
@@ -94,7 +94,7 @@ impl Workspace {
         command
     }
 
-    pub fn mmsb(&self, args: &[&str]) -> Ran {
+    pub(crate) fn mmsb(&self, args: &[&str]) -> Ran {
         let Output {
             status,
             stdout,
@@ -107,25 +107,25 @@ impl Workspace {
         }
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap()
     }
 }
 
 impl Ran {
     #[track_caller]
-    pub fn expect(self, code: i32) -> Self {
+    pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{}\n{}", self.stdout, self.stderr);
         self
     }
 
-    pub fn closing_line(&self) -> &str {
+    pub(crate) fn closing_line(&self) -> &str {
         self.stdout.lines().last().unwrap_or_default()
     }
 }
 
 /// Takes the times out of a text, as they differ from run to run.
-pub fn without_times(text: &str) -> String {
+pub(crate) fn without_times(text: &str) -> String {
     let mut lines = Vec::new();
     let mut slowest = false;
     for line in text.lines() {
@@ -144,7 +144,7 @@ pub fn without_times(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-pub fn mixed() -> Workspace {
+pub(crate) fn mixed() -> Workspace {
     Workspace::new(&[
         ("scenarios/b/passes.yaml", PASSES),
         ("scenarios/b/fails.yaml", FAILS),
