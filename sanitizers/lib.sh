@@ -49,3 +49,33 @@ must_find() {
     fi
     echo "control: '$what' was found"
 }
+
+# Builds the simulated CUDA driver with the flags of the lane ($1 names what calls of its instrumentation begin with), and puts it below
+# the lane's folder. Uses `build`, the lane's arguments for cargo.
+make_driver() {
+    local folder=$CARGO_TARGET_DIR/simulated-driver
+    cargo +nightly build --locked --quiet -p mmsb-simulated-driver "${build[@]}"
+    mkdir -p "$folder"
+    cp "$CARGO_TARGET_DIR/$host/debug/libmmsb_simulated_driver.so" "$folder/new"
+    mv "$folder/new" "$folder/libcuda.so.1"
+    ln -sfn libcuda.so.1 "$folder/libcuda.so"
+    if ! grep -qa "$1" "$folder/libcuda.so.1"; then
+        echo "sanitizers: red: the simulated driver is not instrumented" >&2
+        exit 1
+    fi
+}
+
+# Runs a command that finds this driver, and for which a GPU is required.
+with_driver() {
+    MMSB_GPU=require LD_LIBRARY_PATH="$PWD/$CARGO_TARGET_DIR/simulated-driver" "$@"
+}
+
+# Generated scenarios of these campaigns for a while. Workers are larger and slower than they are without a sanitizer.
+storms() {
+    local campaigns=$1 duration=$2 out
+    cargo +nightly build --locked --quiet -p mmsb-stress "${build[@]}"
+    out=$(mktemp -d "$CARGO_TARGET_DIR/storms-XXXXXX")
+    "$CARGO_TARGET_DIR/$host/debug/mmsb-stress" run --for "$duration" --campaign "$campaigns" --no-monitor --timeout 10m --max-rss 8192 \
+        --seed-from "$(git rev-parse HEAD 2>/dev/null || echo 0)" --out "$out/run"
+    rm -rf "$out"
+}

@@ -42,10 +42,13 @@ fn leak() -> u8 {
 /// Two threads write to the same bytes of an arena.
 fn race() -> u8 {
     let arena = Arena::new(4096).unwrap();
+    // ThreadSanitizer takes a thread that begins when another has ended for the same one: both must be there.
+    let both = std::sync::Barrier::new(2);
     std::thread::scope(|scope| {
         for value in [1, 2] {
-            let arena = &arena;
+            let (arena, both) = (&arena, &both);
             scope.spawn(move || {
+                both.wait();
                 for _ in 0..1000 {
                     // SAFETY: none. This is the defect: nothing keeps the other thread out.
                     unsafe { arena.copy_in(0, &[value; 64]) }.unwrap();

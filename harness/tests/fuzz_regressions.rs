@@ -1,8 +1,10 @@
-//! What the fuzzer once found, replayed through the bodies of its targets: `engine/fuzz/regressions/<target>/<what it was>`.
+//! What the fuzzer once found, replayed through the bodies of its targets: `engine/fuzz/regressions/<target>/<what it was>`; and, when
+//! `ci/fuzz-replay` asks for it, a corpus.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
     unreachable_pub,
     reason = "a target panics where something is wrong"
 )]
@@ -26,10 +28,10 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-#[test]
-fn what_the_fuzzer_found_stays_fixed() {
+/// Runs each file of `folder/<target>/` through its target, and says how many there were.
+fn replay(folder: &Path) -> usize {
     let mut replayed = 0;
-    for folder in entries(&fuzz().join("regressions")) {
+    for folder in entries(folder) {
         let target = folder.file_name().unwrap().to_str().unwrap().to_owned();
         for input in entries(&folder) {
             // Which one it was is the last line before a panic.
@@ -39,7 +41,22 @@ fn what_the_fuzzer_found_stays_fixed() {
             replayed += 1;
         }
     }
+    replayed
+}
+
+#[test]
+fn what_the_fuzzer_found_stays_fixed() {
+    let replayed = replay(&fuzz().join("regressions"));
     assert!(replayed >= 2, "only {replayed} inputs were found");
+}
+
+#[test]
+#[ignore = "takes the corpus that MMSB_FUZZ_CORPUS names: see ci/fuzz-replay"]
+fn a_corpus_passes() {
+    let folder = std::env::var_os("MMSB_FUZZ_CORPUS").expect("MMSB_FUZZ_CORPUS names a folder");
+    let replayed = replay(Path::new(&folder));
+    eprintln!("replayed {replayed} inputs");
+    assert!(replayed >= 100, "only {replayed} inputs were found");
 }
 
 /// Every target of the fuzz crate can be replayed here, and takes empty and meaningless input.

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::sync::Mutex;
+// Not the one of `crate::sync`: it outlives every explored run, and loom makes no static one.
+use parking_lot::Mutex;
 
 use crate::device::{Device, DeviceError};
 
