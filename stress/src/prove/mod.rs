@@ -119,8 +119,9 @@ pub fn prove(
         duration: minimise_for,
     };
     options.campaigns = vec![Campaign::Sim, Campaign::Replay, Campaign::Threads];
-    options.steady = LEAK_STEADY;
+    // Where nothing leaks on purpose, so short a run may still grow by some MiB while it warms up: there it is judged by the usual time.
     if is_leak(name) {
+        options.steady = LEAK_STEADY;
         options.campaigns = vec![Campaign::Sim];
         options.duration = LEAK_RUN;
     }
